@@ -1,0 +1,62 @@
+//! Every default of the core in one place, each with its reason.
+
+use crate::ids::Millis;
+
+/// Limits and targets of one swarm. `Config::default()` is what ships; hosts change only what their user asked for.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Neighbours to hold. More links spread claims and pieces faster, but each costs ~100 KB and keep-alives.
+    pub neighbours: usize,
+    /// Verified media kept, in bytes. Behind the playhead goes first.
+    pub memory_limit: u64,
+    /// How far ahead of the playhead peers are asked, in milliseconds of media. By HTTP nothing beyond the player's
+    /// own requests is fetched.
+    pub prefetch_ms: Millis,
+    /// Upload ceiling in bytes per second; `None` is no ceiling beyond half of the measured uplink.
+    pub upload_limit: Option<u64>,
+    /// Most bytes uploaded per byte received (beyond [`Config::upload_allowance`]); `None` is unlimited (mirrors).
+    pub max_upload_ratio: Option<f64>,
+    /// Bytes that may be uploaded before the ratio counts: a newcomer's first pieces are as useful as any.
+    pub upload_allowance: u64,
+    /// Whether this peer answers requests at all.
+    pub upload: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            neighbours: 10,
+            memory_limit: 256 * 1024 * 1024,
+            prefetch_ms: 60_000,
+            upload_limit: Some(10_000_000 / 8),
+            max_upload_ratio: Some(2.0),
+            upload_allowance: 16 * 1024 * 1024,
+            upload: true,
+        }
+    }
+}
+
+/// Time of silence after which another source is asked, in milliseconds: at least this, else 4 round trips.
+pub const SILENCE_MS: Millis = 500;
+/// A first request to a stranger, in pieces: what a silent liar can delay.
+pub const STRANGER_PIECES: u32 = 2;
+/// Pieces per claim group: 256 KiB, so that N viewers split a segment among them.
+pub const GROUP_PIECES: u32 = 4;
+/// Shortest guard before a deadline at which HTTP takes what is missing, in milliseconds (plus twice HTTP's time).
+pub const GUARD_MS: Millis = 1_000;
+/// Most bytes that lie unsent in the `data` channel: control traffic shares the association and must not queue behind.
+pub const UNSENT_BYTES: u32 = 65_536;
+/// Longest upload queue per neighbour in milliseconds at its rate; beyond it BUSY is answered.
+pub const UPLOAD_QUEUE_MS: Millis = 400;
+/// Requests per second that one neighbour may make before it is banned as a flood.
+pub const MAX_REQUESTS_PER_SECOND: u32 = 200;
+/// Control bytes per second that one neighbour may send before it is banned as a flood.
+pub const MAX_CONTROL_BYTES_PER_SECOND: u32 = 256 * 1024;
+/// How often an idle link is pinged, in milliseconds: NAT bindings live 30 s and more.
+pub const PING_MS: Millis = 5_000;
+/// A link with no sign of life for this long is closed, in milliseconds. Browsers notice a killed tab after 25 s.
+pub const DEAD_MS: Millis = 15_000;
+/// Time for HELLO with a right proof, in milliseconds.
+pub const HELLO_MS: Millis = 10_000;
+/// Announced objects remembered per neighbour that this peer's playlists do not (yet) name.
+pub const MAX_UNKNOWN_OBJECTS: usize = 256;

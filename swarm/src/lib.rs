@@ -1,0 +1,33 @@
+//! The sans-IO core of Marea: what an HLS playlist names, how its pieces are verified, what peers say to each other,
+//! and who fetches what from whom.
+//!
+//! Nothing here reads a clock, opens a socket or owns a media byte. Time is an argument (milliseconds of any monotonic
+//! clock), bytes stay with the host, and every decision leaves as an [`Action`]. The browser engine, the seeder and the
+//! test beds run this same code.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`ids`] | roots, oids, pieces, the announce id |
+//! | [`pieces`] | BLAKE3 chaining values, piece lists, the merge to the root |
+//! | [`tags`] | the `EXT-X-MAREA` tags, read and written |
+//! | [`playlist`] | the lenient playlist index: locators to objects |
+//! | [`assembly`] | received bytes into hashed pieces, for hosts |
+//! | [`wire`] | the messages between peers, encoded and decoded |
+//! | [`proof`] | who may speak in a swarm |
+//! | [`swarm`] | neighbours, scheduler, uploads: [`Swarm`] |
+//! | [`config`] | every default, with its reason |
+
+pub mod assembly;
+pub mod config;
+pub mod fuzz;
+pub mod ids;
+pub mod pieces;
+pub mod playlist;
+pub mod proof;
+mod rng;
+pub mod swarm;
+pub mod tags;
+pub mod wire;
+
+pub use ids::{Millis, Oid, PIECE_SIZE, Root};
+pub use swarm::{Action, Swarm};

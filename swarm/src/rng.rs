@@ -1,0 +1,34 @@
+//! Random numbers from a seed that the host gives: BLAKE3 is linked anyway, and a run with a fixed seed repeats.
+
+use std::fmt;
+
+/// A deterministic generator over BLAKE3's extendable output. Good enough for nonces when the seed is secret.
+pub(crate) struct Rng(blake3::OutputReader);
+
+impl Rng {
+    pub(crate) fn new(seed: &[u8; 32]) -> Self {
+        Self(blake3::Hasher::new_keyed(seed).finalize_xof())
+    }
+
+    pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        self.0.fill(&mut out);
+        out
+    }
+
+    /// Uniform in `[0, 1)`.
+    pub(crate) fn unit(&mut self) -> f64 {
+        (u64::from_le_bytes(self.bytes()) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Uniform below `bound`; 0 when `bound` is 0.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        ((self.unit() * bound as f64) as usize).min(bound.saturating_sub(1))
+    }
+}
+
+impl fmt::Debug for Rng {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rng")
+    }
+}
