@@ -14,6 +14,8 @@
 //! | [`assembly`] | received bytes into hashed pieces, for hosts |
 //! | [`wire`] | the messages between peers, encoded and decoded |
 //! | [`proof`] | who may speak in a swarm |
+//! | [`sdp`] | what of an SDP and of its candidates may reach a WebRTC stack |
+//! | [`vectors`] | the golden vectors of `docs/protocol.md` |
 //! | [`swarm`] | neighbours, scheduler, uploads: [`Swarm`] |
 //! | [`config`] | every default, with its reason |
 
@@ -25,8 +27,10 @@ pub mod pieces;
 pub mod playlist;
 pub mod proof;
 mod rng;
+pub mod sdp;
 pub mod swarm;
 pub mod tags;
+pub mod vectors;
 pub mod wire;
 
 pub use ids::{Millis, Oid, PIECE_SIZE, Root};

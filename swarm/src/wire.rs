@@ -2,9 +2,11 @@
 
 mod codec;
 
-pub use codec::{DecodeError, FRAME_HEADER_LEN, decode_control, decode_frame, encode_control, encode_frame};
+pub use codec::{
+    CONTROL_HEADER_LEN, DecodeError, FRAME_HEADER_LEN, decode_control, decode_frame, encode_control, encode_frame,
+};
 
-use crate::ids::Oid;
+use crate::ids::{MAX_OBJECT_SIZE, Oid, PIECE_SIZE};
 
 /// Highest wire version spoken here, and the lowest still understood.
 pub const WIRE_VERSIONS: std::ops::RangeInclusive<u8> = 1..=1;
@@ -12,12 +14,24 @@ pub const WIRE_VERSIONS: std::ops::RangeInclusive<u8> = 1..=1;
 /// Most payload bytes in one FRAME: a piece is exactly four full frames.
 pub const FRAME_PAYLOAD: u32 = 16_384;
 
-/// Largest control message, in bytes. A list of the largest object (4,096 pieces, 128 KiB) and a signed playlist travel
+/// Pieces of the largest object: no piece number reaches it.
+pub const MAX_PIECES: u32 = (MAX_OBJECT_SIZE / PIECE_SIZE as u64) as u32;
+
+/// Largest control message, in bytes, its header included. A list of the largest object (4,096 pieces, 128 KiB) and a signed playlist travel
 /// in parts below this.
 pub const MAX_CONTROL_LEN: usize = 65_536;
 
 /// Most chaining values in one LIST message.
 pub const MAX_LIST_ITEMS: usize = 1_024;
+
+/// Longest bitmap of a HAVE, in bytes: every piece of the largest object.
+pub const MAX_BITMAP_LEN: usize = MAX_PIECES as usize / 8;
+
+/// Longest playlist name in TEXT_GET and TEXT, in bytes of UTF-8.
+pub const MAX_NAME_LEN: usize = 1_024;
+
+/// Most bytes of a playlist in one TEXT.
+pub const MAX_TEXT_PART: usize = 32 * 1_024;
 
 /// Most pieces of one REQUEST.
 pub const MAX_REQUEST_PIECES: u32 = 256;
@@ -55,7 +69,7 @@ pub enum PieceSet {
     Some {
         /// Piece of bit 0.
         first: u32,
-        /// The bitmap, at most 512 bytes (4,096 pieces).
+        /// The bitmap, 1 to [`MAX_BITMAP_LEN`] bytes; no set bit names a piece beyond [`MAX_PIECES`].
         bits: Vec<u8>,
     },
 }
@@ -123,7 +137,7 @@ pub enum Control {
         total: u32,
         /// Piece of the first value.
         first: u32,
-        /// At most [`MAX_LIST_ITEMS`].
+        /// At most [`MAX_LIST_ITEMS`]; empty only if `total` is 0.
         values: Vec<[u8; 32]>,
     },
     /// Asks for pieces.
@@ -153,7 +167,7 @@ pub enum Control {
     },
     /// Asks for a signed playlist by its NAME (path relative to the multivariant playlist; empty for that itself).
     TextGet {
-        /// At most 1,024 bytes of UTF-8.
+        /// At most [`MAX_NAME_LEN`] bytes.
         name: String,
     },
     /// Part of a signed playlist, as delivered.
@@ -164,7 +178,7 @@ pub enum Control {
         total: u32,
         /// Offset of `part`.
         offset: u32,
-        /// At most 32 KiB.
+        /// At most [`MAX_TEXT_PART`] bytes; empty only if `total` is 0.
         part: Vec<u8>,
     },
     /// Round-trip probe.
