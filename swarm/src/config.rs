@@ -60,3 +60,43 @@ pub const DEAD_MS: Millis = 15_000;
 pub const HELLO_MS: Millis = 10_000;
 /// Announced objects remembered per neighbour that this peer's playlists do not (yet) name.
 pub const MAX_UNKNOWN_OBJECTS: usize = 256;
+/// Most pieces outstanding at one neighbour (4 MiB): bounds what a seek throws away.
+pub const MAX_OUTSTANDING_PIECES: u32 = 64;
+/// What a stranger is believed to deliver, in bytes per second (4 Mbit/s).
+pub const STRANGER_RATE: f64 = 500_000.0;
+/// Bytes that may wait in a neighbour's upload queue while its rate is unknown.
+pub const UPLOAD_QUEUE_BYTES: u64 = 512 * 1024;
+/// How long a neighbour that was silent or busy is not asked again, in milliseconds.
+pub const BUSY_MS: Millis = 1_000;
+/// Most claims by HTTP under way at once: more would only fill the line.
+pub const MAX_CLAIM_FETCHES: usize = 4;
+/// Bounds of the delay before a claim, in milliseconds (design §4: `D`).
+pub const CLAIM_DELAY_MS: (f64, f64) = (50.0, 1_000.0);
+/// What the spread of a claimed group takes before it was measured, in milliseconds (design §4: `S`).
+pub const SPREAD_MS: f64 = 3_000.0;
+/// A claim outlives the spread at least this long, in milliseconds: else the group is fetched again and again.
+pub const CLAIM_MS: Millis = 4_000;
+/// Longest life of a claim that is believed, in milliseconds: a false one must not hold a group for long.
+pub const MAX_CLAIM_MS: Millis = 15_000;
+/// First wait after HTTP failed while peers may still help, in milliseconds; doubles up to 8 times this.
+pub const HTTP_RETRY_MS: Millis = 1_000;
+/// A rendition whose last request is older than this is no longer prefetched, in milliseconds.
+pub const RENDITION_IDLE_MS: Millis = 20_000;
+/// Step of the core's clock while something is under way, in milliseconds.
+pub const TICK_MS: Millis = 100;
+/// Step of the core's clock when nothing is, in milliseconds.
+pub const IDLE_TICK_MS: Millis = 1_000;
+/// HAVEs remembered of one unknown object.
+pub const MAX_UNKNOWN_SETS: usize = 64;
+/// Shortest time between two re-reads of a playlist because a neighbour is ahead of it, in milliseconds.
+pub const RELOAD_MS: Millis = 1_000;
+/// Shortest time over which a neighbour's rate is measured, in milliseconds.
+pub const RATE_SAMPLE_MS: Millis = 200;
+/// Most pieces in one REQUEST: a longer run is several, so that a cancelled one wastes little.
+pub const REQUEST_PIECES: u32 = 8;
+/// Most urgent transfers by HTTP at once.
+pub const MAX_URGENT_FETCHES: usize = 6;
+/// Spread of the guard, in milliseconds, so that viewers in step do not ask the server in step.
+pub const GUARD_SPREAD_MS: f64 = 600.0;
+/// Shortest life of a REQUEST, in milliseconds: the answer is of use even when it comes late for the playhead.
+pub const MIN_REQUEST_MS: u32 = 3_000;

@@ -7,107 +7,463 @@
 //!
 //! The host owns bytes: it assembles what arrives into pieces ([`crate::assembly::Assembly`]), reports the hash of each
 //! whole piece, and keeps exactly those that come back as [`Action::Keep`].
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `schedule.rs` | what is wanted, when, and whether peers or HTTP bring it |
+//! | `http.rs` | transfers, and what happens when the origin's bytes miss their hash |
+//! | `peers.rs` | the control channel, requests to neighbours, blame |
+//! | `uploads.rs` | answers to neighbours' requests |
+//! | `claims.rs` | who fetches the first copy |
+//! | `lists.rs` | piece lists |
 
 mod action;
+mod bitfield;
+mod claims;
+mod estimate;
+mod http;
+mod lists;
+mod neighbour;
+mod object;
+mod peers;
+mod schedule;
+mod uploads;
+
+use std::collections::{BTreeMap, VecDeque};
 
 pub use action::{
-    Action, Bytes, CloseReason, Fetch, Object, Peer, PeerSetup, PeerStats, Playback, Refused, Request, Source,
+    Action, Bytes, CloseReason, Fetch, Object, Peer, PeerSetup, PeerStats, Placement, Playback, Refused, Request,
+    Source,
 };
 
+use self::{
+    bitfield::Bitfield,
+    estimate::{HttpSpeed, Spread},
+    http::Transfer,
+    neighbour::Neighbour,
+    object::{Entry, Objects, Place, Track},
+};
 use crate::{
-    config::Config,
+    config::{self, Config},
     ids::Millis,
-    pieces::Cv,
-    playlist::{Locator, MediaPlaylist},
-    wire::{Frame, PeerKind},
+    playlist::{Locator, MediaPlaylist, ObjectRef},
+    proof,
+    rng::Rng,
+    wire::{Control, PeerKind, encode_control},
 };
 
 /// One swarm. See the module's page for how to run it.
 #[derive(Debug)]
-pub struct Swarm {}
+pub struct Swarm {
+    config: Config,
+    kind: PeerKind,
+    key: [u8; 32],
+    rng: Rng,
+    now: Millis,
+    scheduled: Millis,
+    dirty: bool,
+    actions: VecDeque<Action>,
 
-#[allow(unused_variables)]
-impl Swarm {
-    /// A swarm of the video with this id (as written). `seed` must be secret and fresh.
-    pub fn new(video: &str, kind: PeerKind, config: Config, seed: &[u8; 32], now: Millis) -> Self { todo!() }
-    /// What signaling said: our peer id, the salt of claims, viewers and seeders in all.
-    pub fn joined(&mut self, now: Millis, peer_id: &str, salt: &[u8], population: u32) { todo!() }
-    /// The number of peers changed.
-    pub fn population(&mut self, now: Millis, population: u32) { todo!() }
-    /// Changes limits while running.
-    pub fn set_config(&mut self, now: Millis, config: Config) { todo!() }
-    /// Indexes a media playlist; replaces the earlier one of the same URL.
-    pub fn playlist(&mut self, now: Millis, playlist: &MediaPlaylist) { todo!() }
-    /// The object that a player's request names.
-    pub fn object(&self, locator: &Locator) -> Option<Object> { todo!() }
-    /// Bytes of an object.
-    pub fn size(&self, object: Object) -> u64 { todo!() }
-    /// Bytes of an object that are kept.
-    pub fn held(&self, object: Object) -> u64 { todo!() }
+    /// Our id at signaling; empty before `joined`.
+    me: String,
+    salt: Vec<u8>,
+    population: u32,
 
-    /// The player asks for an object that starts at `media_start_ms` on its timeline.
-    pub fn request(&mut self, now: Millis, request: Request, locator: &Locator, media_start_ms: f64) -> bool { todo!() }
-    /// The player takes it back. Verified pieces stay.
-    pub fn cancel(&mut self, now: Millis, request: Request) { todo!() }
-    /// The player's state; several times a second and at every seek, pause and change of rate.
-    pub fn playback(&mut self, now: Millis, playback: Playback) { todo!() }
+    objects: Objects,
+    requests: BTreeMap<Request, Wanted>,
+    playback: Playback,
+    /// Pieces to announce.
+    news: BTreeMap<Object, Bitfield>,
+    reloaded: Millis,
 
-    /// A whole-object transfer (from piece 0) that the host began before the swarm was there.
-    pub fn adopt(&mut self, now: Millis, fetch: Fetch, object: Object) { todo!() }
-    /// Headers are in. `first_piece` is where the body begins: the asked one for a 206, 0 for a 200 (the host restarts
-    /// its assembly). A 200 for a byte range of a larger resource is a failure for the host to report (`no-range`).
-    pub fn fetch_response(&mut self, now: Millis, fetch: Fetch, first_piece: u32) { todo!() }
-    /// Payload bytes arrived.
-    pub fn fetch_progress(&mut self, now: Millis, fetch: Fetch, bytes: u32) { todo!() }
-    /// A whole piece arrived; `cv` is its hash by [`crate::pieces::hash_piece`].
-    pub fn fetch_piece(&mut self, now: Millis, fetch: Fetch, piece: u32, cv: Cv) { todo!() }
-    /// The body ended.
-    pub fn fetch_end(&mut self, now: Millis, fetch: Fetch) { todo!() }
-    /// The transfer failed; `status` is 0 for a network error.
-    pub fn fetch_failed(&mut self, now: Millis, fetch: Fetch, status: u16) { todo!() }
-    /// A piece list arrived, or `None`.
-    pub fn list_fetched(&mut self, now: Millis, fetch: Fetch, list: Option<&[u8]>) { todo!() }
+    transfers: BTreeMap<Fetch, Transfer>,
+    next_fetch: u32,
+    http: HttpSpeed,
 
-    /// Both channels of a neighbour are open.
-    pub fn peer_open(&mut self, now: Millis, peer: Peer, setup: PeerSetup) { todo!() }
-    /// Its connection is gone.
-    pub fn peer_closed(&mut self, now: Millis, peer: Peer) { todo!() }
-    /// A message of its `control` channel.
-    pub fn control(&mut self, now: Millis, peer: Peer, bytes: &[u8]) { todo!() }
-    /// A message of its `data` channel, decoded by [`crate::wire::decode_frame`]; `len` payload bytes. `Some` if it
-    /// belongs to a piece that we asked for and do not have: the host puts it into its assembly.
-    pub fn frame(&mut self, now: Millis, peer: Peer, frame: &Frame, len: u32) -> Option<Placement> { todo!() }
-    /// A message on the `data` channel that is no FRAME.
-    pub fn garbage(&mut self, now: Millis, peer: Peer) { todo!() }
-    /// All frames of a piece are in; `cv` is its hash.
-    pub fn peer_piece(&mut self, now: Millis, peer: Peer, request: u32, piece: u32, cv: Cv) { todo!() }
-    /// Bytes that lie unsent in the `data` channel (its `bufferedAmount`), when it fell low.
-    pub fn buffered(&mut self, now: Millis, peer: Peer, bytes: u32) { todo!() }
+    neighbours: BTreeMap<Peer, Neighbour>,
+    next_request: u32,
+    /// From "claim heard" to "group held here", in milliseconds.
+    spread: Spread,
+    /// Bytes that may be uploaded now.
+    upload_tokens: f64,
+    upload_at: Millis,
+    /// Neighbour whose turn it is.
+    upload_turn: Option<Peer>,
 
-    /// What to do next; `None` when all is said.
-    pub fn poll_action(&mut self) -> Option<Action> { todo!() }
-    /// When [`Swarm::timeout`] is to be called.
-    pub fn next_timeout(&self) -> Option<Millis> { todo!() }
-    /// The time has come.
-    pub fn timeout(&mut self, now: Millis) { todo!() }
-
-    /// New neighbours wanted from signaling now.
-    pub fn want(&self) -> u32 { todo!() }
-    /// Byte counters.
-    pub fn bytes(&self) -> Bytes { todo!() }
-    /// Pieces that were verified, and things that were refused.
-    pub fn integrity(&self) -> (u64, u64) { todo!() }
-    /// The neighbours.
-    pub fn peers(&self, now: Millis) -> Vec<PeerStats> { todo!() }
-    /// Says BYE to every neighbour; the host closes the connections afterwards.
-    pub fn leave(&mut self, now: Millis) { todo!() }
+    bytes: Bytes,
+    held: u64,
+    verified: u64,
+    refused: u64,
 }
 
-/// Where a frame belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// The object.
-    pub object: Object,
-    /// Whether this frame completes the piece.
-    pub complete: bool,
+/// A load of the player.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    object: Object,
+    /// Where it starts on the player's timeline, in milliseconds.
+    start_ms: f64,
+}
+
+impl Swarm {
+    /// A swarm of the video with this id (as written). `seed` must be secret and fresh.
+    pub fn new(video: &str, kind: PeerKind, config: Config, seed: &[u8; 32], now: Millis) -> Self {
+        Self {
+            config,
+            kind,
+            key: proof::swarm_key(video),
+            rng: Rng::new(seed),
+            now,
+            scheduled: now,
+            dirty: false,
+            actions: VecDeque::new(),
+            me: String::new(),
+            salt: Vec::new(),
+            population: 1,
+            objects: Objects::default(),
+            requests: BTreeMap::new(),
+            playback: Playback { rate: 1.0, ..Playback::default() },
+            news: BTreeMap::new(),
+            reloaded: 0,
+            transfers: BTreeMap::new(),
+            next_fetch: 0,
+            http: HttpSpeed::new(),
+            neighbours: BTreeMap::new(),
+            next_request: 0,
+            spread: Spread::new(config::SPREAD_MS),
+            upload_tokens: 0.0,
+            upload_at: now,
+            upload_turn: None,
+            bytes: Bytes::default(),
+            held: 0,
+            verified: 0,
+            refused: 0,
+        }
+    }
+
+    /// What signaling said: our peer id, the salt of claims, viewers and seeders in all.
+    pub fn joined(&mut self, now: Millis, peer_id: &str, salt: &[u8], population: u32) {
+        self.touch(now);
+        self.me = peer_id.to_owned();
+        self.salt = salt.to_vec();
+        self.population = population;
+    }
+
+    /// The number of peers changed.
+    pub fn population(&mut self, now: Millis, population: u32) {
+        self.touch(now);
+        self.population = population;
+    }
+
+    /// Changes limits while running.
+    pub fn set_config(&mut self, now: Millis, config: Config) {
+        self.touch(now);
+        let uploads = config.upload;
+        let changed = uploads != self.config.upload;
+        self.config = config;
+        if changed {
+            self.broadcast(&Control::Status { uploads, uplink: 0 }, None);
+            if !uploads {
+                self.refuse_queued();
+            }
+        }
+    }
+
+    /// The limits in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Indexes a media playlist; replaces the earlier one of the same URL.
+    pub fn playlist(&mut self, now: Millis, playlist: &MediaPlaylist) {
+        self.touch(now);
+        let add = |objects: &mut Objects, locator: &Locator, object: &ObjectRef| {
+            let place = Place {
+                locator: locator.clone(),
+                list_at: object.list_at,
+                own_origin: origin(&locator.url) == origin(&playlist.url),
+            };
+            objects.add(now, object.root, object.size, place)
+        };
+        for map in &playlist.maps {
+            if let Some(object) = &map.object {
+                add(&mut self.objects, &map.locator, object);
+            }
+        }
+        let mut objects = Vec::with_capacity(playlist.segments.len());
+        for segment in &playlist.segments {
+            for part in &segment.parts {
+                if let Some(object) = &part.object {
+                    add(&mut self.objects, &part.locator, object);
+                }
+            }
+            objects.push(segment.object.as_ref().map(|object| add(&mut self.objects, &segment.locator, object)));
+        }
+        let old = self.objects.tracks.remove(&playlist.url);
+        // The anchor follows its segment: a live window slides.
+        let anchor = old.as_ref().and_then(|track| {
+            let (index, start) = track.anchor?;
+            let msn = track.playlist.segments.get(index)?.msn;
+            Some((playlist.segments.iter().position(|segment| segment.msn == msn)?, start))
+        });
+        let active = old.map_or(0, |track| track.active);
+        let track = Track { playlist: playlist.clone(), objects, anchor, active };
+        self.objects.tracks.insert(playlist.url.clone(), track);
+        self.resolve_unknown();
+    }
+
+    /// The object that a player's request names.
+    pub fn object(&self, locator: &Locator) -> Option<Object> {
+        self.objects.tracks.values().find_map(|track| {
+            let found = track.playlist.find(&locator.url, locator.range)?;
+            self.objects.by_root(&found.root)
+        })
+    }
+
+    /// Bytes of an object.
+    pub fn size(&self, object: Object) -> u64 {
+        self.objects.get(object).size
+    }
+
+    /// Bytes of an object that are here: kept, or on their way in an HTTP transfer.
+    pub fn arrived(&self, object: Object) -> u64 {
+        let entry = self.objects.get(object);
+        let transfers = self.transfers.values().filter(|transfer| transfer.object == object);
+        let pending: u64 = transfers.map(Transfer::unkept).sum();
+        (entry.held_bytes() + pending).min(entry.size)
+    }
+
+    /// Where the kept bytes of an object came from: HTTP, viewers, mirrors, edge.
+    pub fn sources(&self, object: Object) -> [u64; 4] {
+        self.objects.get(object).brought
+    }
+
+    /// The player asks for an object that starts at `media_start_ms` on its timeline. False if no playlist names it with
+    /// a hash: the host loads it plainly.
+    pub fn request(&mut self, now: Millis, request: Request, locator: &Locator, media_start_ms: f64) -> bool {
+        self.touch(now);
+        let Some(object) = self.object(locator) else { return false };
+        let root = self.objects.get(object).root;
+        for track in self.objects.tracks.values_mut() {
+            let found = track.objects.iter().position(|&other| {
+                other == Some(object)
+                    && track.playlist.find(&locator.url, locator.range).is_some_and(|o| o.root == root)
+            });
+            if let Some(index) = found {
+                track.anchor = Some((index, media_start_ms));
+                track.active = now;
+            }
+        }
+        self.requests.insert(request, Wanted { object, start_ms: media_start_ms });
+        let entry = self.objects.get_mut(object);
+        entry.asked = true;
+        entry.used = now;
+        if entry.whole() {
+            self.actions.push_back(Action::Deliver { request, object });
+            self.requests.remove(&request);
+            return true;
+        }
+        entry.requests.push(request);
+        entry.wanted_since.get_or_insert(now);
+        self.objects.wanted.insert(object);
+        true
+    }
+
+    /// The player takes it back. Verified pieces stay.
+    pub fn cancel(&mut self, now: Millis, request: Request) {
+        self.touch(now);
+        let Some(wanted) = self.requests.remove(&request) else { return };
+        let entry = self.objects.get_mut(wanted.object);
+        entry.requests.retain(|&other| other != request);
+        if entry.requests.is_empty() {
+            self.unwant(wanted.object);
+            self.abort_transfers_of(wanted.object);
+        }
+    }
+
+    /// The player's state; several times a second and at every seek, pause and change of rate.
+    pub fn playback(&mut self, now: Millis, playback: Playback) {
+        self.touch(now);
+        self.playback = playback;
+    }
+
+    /// What to do next; `None` when all is said.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        if self.actions.is_empty() && self.dirty {
+            self.dirty = false;
+            self.scheduled = self.now;
+            self.schedule();
+        }
+        self.actions.pop_front()
+    }
+
+    /// When [`Swarm::timeout`] is to be called.
+    pub fn next_timeout(&self) -> Option<Millis> {
+        let busy = !self.objects.wanted.is_empty()
+            || self.neighbours.values().any(|n| !n.asked.is_empty() || !n.uploads_queued.is_empty());
+        if busy {
+            Some(self.scheduled + config::TICK_MS)
+        } else if self.neighbours.is_empty() {
+            None
+        } else {
+            Some(self.scheduled + config::IDLE_TICK_MS)
+        }
+    }
+
+    /// The time has come.
+    pub fn timeout(&mut self, now: Millis) {
+        self.touch(now);
+        self.dirty = true;
+    }
+
+    /// New neighbours wanted from signaling now, those that are connecting not counted.
+    pub fn want(&self) -> u32 {
+        u32::try_from(self.config.neighbours.saturating_sub(self.neighbours.len())).unwrap_or(0)
+    }
+
+    /// Byte counters.
+    pub fn bytes(&self) -> Bytes {
+        let unasked = self.objects.iter().filter(|(_, entry)| !entry.asked);
+        Bytes { prefetched: unasked.map(|(_, entry)| entry.held_bytes()).sum(), ..self.bytes }
+    }
+
+    /// Media bytes kept.
+    pub fn memory(&self) -> u64 {
+        self.held
+    }
+
+    /// Pieces that were verified, and things that were refused.
+    pub fn integrity(&self) -> (u64, u64) {
+        (self.verified, self.refused)
+    }
+
+    /// The neighbours.
+    pub fn peers(&self, now: Millis) -> Vec<PeerStats> {
+        let stats = |(&peer, n): (&Peer, &Neighbour)| PeerStats {
+            peer,
+            id: n.setup.id.clone(),
+            kind: n.kind,
+            open: n.open,
+            rtt_ms: if n.rtt.known() { n.rtt.mean() } else { 0.0 },
+            download_rate: n.down.get(now),
+            upload_rate: n.up.get(now),
+            pieces: n.verified,
+        };
+        self.neighbours.iter().map(stats).collect()
+    }
+
+    /// Says BYE to every neighbour and lets them go.
+    pub fn leave(&mut self, now: Millis) {
+        self.touch(now);
+        let peers: Vec<Peer> = self.neighbours.keys().copied().collect();
+        for peer in peers {
+            self.send(peer, &Control::Bye { reason: 0 });
+            self.close(peer, CloseReason::Left);
+        }
+    }
+
+    /// Moves the clock; what is late is looked at on any call, since timers of hidden tabs are slow.
+    fn touch(&mut self, now: Millis) {
+        self.now = self.now.max(now);
+        self.dirty = true;
+    }
+
+    fn send(&mut self, peer: Peer, message: &Control) {
+        self.actions.push_back(Action::SendControl { peer, bytes: encode_control(message) });
+    }
+
+    /// To every open neighbour but one.
+    fn broadcast(&mut self, message: &Control, except: Option<Peer>) {
+        let bytes = encode_control(message);
+        for (&peer, neighbour) in &self.neighbours {
+            if neighbour.open && Some(peer) != except {
+                self.actions.push_back(Action::SendControl { peer, bytes: bytes.clone() });
+            }
+        }
+    }
+
+    fn unwant(&mut self, object: Object) {
+        self.objects.wanted.remove(&object);
+        self.objects.get_mut(object).wanted_since = None;
+    }
+
+    /// A piece is verified: keep it, tell the neighbours, deliver what is whole.
+    fn keep(&mut self, source: Source, object: Object, piece: u32) {
+        let now = self.now;
+        let entry = self.objects.get_mut(object);
+        let len = u64::from(entry.piece_len(piece));
+        if !entry.have.insert(piece) {
+            self.bytes.wasted += len;
+            self.actions.push_back(Action::Discard { source, piece: Some(piece) });
+            return;
+        }
+        entry.used = now;
+        let column = match source {
+            Source::Fetch(_) => 0,
+            Source::Peer(peer, _) => match self.neighbours.get(&peer).map(|n| n.kind) {
+                Some(PeerKind::Mirror) => 2,
+                Some(PeerKind::Edge) => 3,
+                _ => 1,
+            },
+        };
+        entry.brought[column] += len;
+        self.held += len;
+        self.verified += 1;
+        if let Source::Fetch(fetch) = source
+            && let Some(transfer) = self.transfers.get_mut(&fetch)
+        {
+            transfer.kept += len;
+        }
+        self.actions.push_back(Action::Keep { source, object, piece });
+        self.news.entry(object).or_default().insert(piece);
+        self.claim_fulfilled(object, piece);
+        self.deliver(object);
+    }
+
+    /// Hands a whole object to whoever waits for it.
+    fn deliver(&mut self, object: Object) {
+        let entry = self.objects.get_mut(object);
+        if !entry.whole() {
+            return;
+        }
+        entry.claims.clear();
+        for request in std::mem::take(&mut entry.requests) {
+            self.requests.remove(&request);
+            self.actions.push_back(Action::Deliver { request, object });
+        }
+        self.unwant(object);
+    }
+
+    /// Takes an object's pieces back from memory and from the neighbours' tables.
+    fn evict(&mut self, object: Object) {
+        let entry = self.objects.get_mut(object);
+        self.held -= entry.held_bytes();
+        entry.have.clear();
+        let oid = entry.oid;
+        self.news.remove(&object);
+        self.actions.push_back(Action::Evict { object });
+        self.broadcast(&Control::Drop { oid }, None);
+    }
+
+    fn entry(&self, object: Object) -> &Entry {
+        self.objects.get(object)
+    }
+}
+
+/// Scheme, host and port of an absolute URL.
+fn origin(url: &str) -> &str {
+    let after = url.find("://").map_or(0, |at| at + 3);
+    let end = url[after..].find(['/', '?', '#']).map_or(url.len(), |at| after + at);
+    &url[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::origin;
+
+    #[test]
+    fn an_origin_ends_before_the_path() {
+        assert_eq!(origin("https://a.example:8443/v/x.m3u8?y"), "https://a.example:8443");
+        assert_eq!(origin("https://a.example?x=/"), "https://a.example");
+        assert_ne!(origin("https://a.example/"), origin("https://a.example.evil/"));
+    }
 }

@@ -113,7 +113,7 @@ pub enum Action {
         end: u64,
         /// Whether a `Range` header is needed; else the whole resource is wanted.
         ranged: bool,
-        /// Bypass caches: an earlier copy missed its hash.
+        /// Bypass caches, and keep the body as it comes for [`Action::DeliverUnverified`]: an earlier copy missed its hash.
         reload: bool,
         /// Piece that begins at `start`.
         first_piece: u32,
@@ -189,8 +189,8 @@ pub enum Action {
         /// The object.
         object: Object,
     },
-    /// The playlist's own origin says these are the bytes although the hash differs, twice: hand the assembly of this
-    /// transfer to the player. They are never shared. A `Discard` follows.
+    /// The playlist's own origin says these are the bytes although the hash differs, twice: hand the body of this transfer
+    /// (begun with `reload`) to the player, as it came and however long. It is never shared. A `Discard` follows.
     DeliverUnverified {
         /// The player's load.
         request: Request,
@@ -210,6 +210,11 @@ pub enum Action {
         peer: Peer,
         /// Why; see [`CloseReason::banned`].
         reason: CloseReason,
+    },
+    /// Two copies from the origin missed the hash: from now on this object goes by HTTP alone (`origin-hash-mismatch`).
+    OriginDiffers {
+        /// The object.
+        object: Object,
     },
     /// A neighbour named an object that no playlist names: the playlist has moved on. Re-read it (at most once a second).
     ReloadPlaylist {
@@ -276,4 +281,15 @@ pub struct PeerStats {
     pub upload_rate: f64,
     /// Verified pieces that it brought.
     pub pieces: u64,
+}
+
+/// Where a frame belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The object.
+    pub object: Object,
+    /// Bytes of the object.
+    pub size: u64,
+    /// Whether this frame completes the piece.
+    pub complete: bool,
 }

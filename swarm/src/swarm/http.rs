@@ -1,0 +1,352 @@
+//! HTTP transfers: their progress, their pieces, and what happens when the origin's bytes miss their hash.
+
+use std::ops::Range;
+
+use super::{
+    Swarm,
+    action::{Action, Fetch, Object, Refused, Source},
+    bitfield::Bitfield,
+    object::{List, Origin},
+};
+use crate::{
+    ids::{Millis, PIECE_SIZE},
+    pieces::{Cv, ListCheck, check_list},
+    wire::Control,
+};
+
+/// One HTTP transfer of media (piece lists are in [`List::Fetching`]).
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) object: Object,
+    /// Piece that is arriving.
+    pub(super) next: u32,
+    /// One past the last piece.
+    pub(super) end: u32,
+    pub(super) started: Millis,
+    first_byte: Option<Millis>,
+    bytes: u64,
+    pub(super) kept: u64,
+    /// Nonce and first piece of the claim that it answers.
+    pub(super) claim: Option<(u32, u32)>,
+    /// The second try after a miss: nothing of it is kept before all of it fits.
+    trial: bool,
+    /// The host began it before the swarm was there.
+    adopted: bool,
+}
+
+impl Transfer {
+    /// Bytes that arrived and are not kept (yet).
+    pub(super) fn unkept(&self) -> u64 {
+        self.bytes.saturating_sub(self.kept)
+    }
+
+    pub(super) fn covers(&self, piece: u32) -> bool {
+        (self.next..self.end).contains(&piece)
+    }
+}
+
+impl Swarm {
+    /// A whole-object transfer (from piece 0) that the host began before the swarm was there; `fetch` counts from
+    /// [`Fetch::ADOPTED`].
+    pub fn adopt(&mut self, now: Millis, fetch: Fetch, object: Object) {
+        self.touch(now);
+        let entry = self.objects.get_mut(object);
+        entry.asked = true;
+        entry.used = now;
+        let end = entry.count;
+        self.transfers.insert(fetch, Transfer::new(object, 0..end, now, true));
+    }
+
+    /// Headers are in. `first_piece` is where the body begins: the asked one for a 206, 0 for a 200 (the host restarts
+    /// its assembly). A 200 for a byte range of a larger resource is a failure for the host to report (`no-range`).
+    pub fn fetch_response(&mut self, now: Millis, fetch: Fetch, first_piece: u32) {
+        self.touch(now);
+        if let Some(transfer) = self.transfers.get_mut(&fetch) {
+            if first_piece == 0 && transfer.next != 0 {
+                // The whole resource comes: what lies before the asked piece is wasted unless it is missing too.
+                transfer.end = self.objects.get(transfer.object).count;
+            }
+            transfer.next = first_piece;
+        }
+    }
+
+    /// Payload bytes arrived.
+    pub fn fetch_progress(&mut self, now: Millis, fetch: Fetch, bytes: u32) {
+        self.now = self.now.max(now);
+        let Some(transfer) = self.transfers.get_mut(&fetch) else {
+            self.bytes.http += u64::from(bytes);
+            self.bytes.wasted += u64::from(bytes);
+            return;
+        };
+        if transfer.first_byte.is_none() {
+            transfer.first_byte = Some(now);
+            if !transfer.adopted {
+                self.http.first_byte(now.saturating_sub(transfer.started));
+            }
+        }
+        transfer.bytes += u64::from(bytes);
+        self.bytes.http += u64::from(bytes);
+    }
+
+    /// A whole piece arrived; `cv` is its hash by [`crate::pieces::hash_piece`].
+    pub fn fetch_piece(&mut self, now: Millis, fetch: Fetch, piece: u32, cv: Cv) {
+        self.touch(now);
+        let Some(transfer) = self.transfers.get_mut(&fetch) else { return };
+        transfer.next = piece + 1;
+        let (object, trial) = (transfer.object, transfer.trial);
+        let source = Source::Fetch(fetch);
+        let entry = self.objects.get_mut(object);
+        match entry.known_list().map(|list| list.get(piece as usize) == Some(&cv)) {
+            _ if trial => {
+                entry.pending.insert((source, piece), cv);
+            }
+            None => {
+                entry.pending.insert((source, piece), cv);
+            }
+            Some(true) => self.keep(source, object, piece),
+            Some(false) => {
+                self.origin_missed(fetch);
+                return;
+            }
+        }
+        self.stop_if_met(object);
+    }
+
+    /// The body ended.
+    pub fn fetch_end(&mut self, now: Millis, fetch: Fetch) {
+        self.touch(now);
+        let Some(transfer) = self.transfers.get(&fetch) else { return };
+        let object = transfer.object;
+        if let (Some(first), false) = (transfer.first_byte, transfer.adopted) {
+            self.http.body(transfer.bytes, now.saturating_sub(first));
+        }
+        let short = transfer.next < transfer.end;
+        let source = Source::Fetch(fetch);
+        let entry = self.objects.get_mut(object);
+        let cvs: Vec<(u32, Cv)> = entry.pending_of(source);
+        let fits = match &entry.list {
+            _ if short => false,
+            List::Known(list) => cvs.iter().all(|(piece, cv)| list.get(*piece as usize) == Some(cv)),
+            // The whole object came without a list: its own pieces are the list if they merge to the root.
+            _ => {
+                let list: Vec<Cv> = cvs.iter().map(|&(_, cv)| cv).collect();
+                let fits = check_list(&list, entry.size, entry.root) == ListCheck::Fits;
+                if fits {
+                    entry.list = List::Known(list);
+                }
+                fits
+            }
+        };
+        if !fits {
+            self.origin_missed(fetch);
+            return;
+        }
+        entry.origin = Origin::Fits;
+        entry.http_failed = None;
+        for (piece, _) in cvs {
+            self.objects.get_mut(object).pending.remove(&(source, piece));
+            self.keep(source, object, piece);
+        }
+        self.drop_transfer(fetch);
+    }
+
+    /// The body is longer than the object: the origin's bytes are not those of the hash.
+    pub fn fetch_overrun(&mut self, now: Millis, fetch: Fetch) {
+        self.touch(now);
+        // A trial goes on to its end: its body may have to be played.
+        if let Some(transfer) = self.transfers.get_mut(&fetch) {
+            if transfer.trial {
+                transfer.end = u32::MAX;
+            } else {
+                self.origin_missed(fetch);
+            }
+        }
+    }
+
+    /// The transfer failed; `status` is 0 for a network error.
+    pub fn fetch_failed(&mut self, now: Millis, fetch: Fetch, status: u16) {
+        self.touch(now);
+        let Some(transfer) = self.transfers.get(&fetch) else { return };
+        let (object, claim) = (transfer.object, transfer.claim);
+        if let Some((nonce, first)) = claim {
+            let oid = self.entry(object).oid;
+            self.broadcast(&Control::Unclaim { oid, first, nonce, hops: 0 }, None);
+        }
+        self.drop_transfer(fetch);
+        let entry = self.objects.get_mut(object);
+        let times = entry.http_failed.map_or(0, |(_, _, times)| times) + 1;
+        entry.http_failed = Some((now, status, times));
+        if entry.origin == Origin::Suspect {
+            entry.origin = Origin::Fits;
+        }
+        if !self.peers_may_bring(object) {
+            self.fail(object, status);
+        }
+    }
+
+    /// Tells the player that an object is not to be had.
+    pub(super) fn fail(&mut self, object: Object, status: u16) {
+        let entry = self.objects.get_mut(object);
+        entry.http_failed = None;
+        for request in std::mem::take(&mut entry.requests) {
+            self.requests.remove(&request);
+            self.actions.push_back(Action::Fail { request, status });
+        }
+        self.unwant(object);
+    }
+
+    /// Whether every piece that is missing is held by a neighbour that answers.
+    pub(super) fn peers_may_bring(&self, object: Object) -> bool {
+        let entry = self.entry(object);
+        let open = || self.neighbours.values().filter(|n| n.open && n.uploads);
+        entry.origin != Origin::Differs
+            && open().next().is_some()
+            && entry.missing().all(|piece| open().any(|n| n.has_piece(object, piece)))
+    }
+
+    /// Starts a transfer of `pieces`.
+    pub(super) fn start_transfer(&mut self, object: Object, pieces: Range<u32>, claim: Option<u32>) -> Fetch {
+        let fetch = self.new_fetch();
+        let entry = self.objects.get_mut(object);
+        let trial = entry.origin != Origin::Fits;
+        let whole = pieces == (0..entry.count);
+        let place = &entry.place.locator;
+        let base = place.range.map_or(0, |range| range.start);
+        let offset = |piece: u32| base + (u64::from(piece) * u64::from(PIECE_SIZE)).min(entry.size);
+        self.actions.push_back(Action::Fetch {
+            fetch,
+            object,
+            url: place.url.clone(),
+            start: offset(pieces.start),
+            end: offset(pieces.end),
+            ranged: !whole || place.range.is_some(),
+            reload: trial,
+            first_piece: pieces.start,
+        });
+        let claim = claim.map(|nonce| (nonce, pieces.start));
+        let mut transfer = Transfer::new(object, pieces, self.now, false);
+        (transfer.trial, transfer.claim) = (trial, claim);
+        self.transfers.insert(fetch, transfer);
+        fetch
+    }
+
+    pub(super) fn new_fetch(&mut self) -> Fetch {
+        let fetch = Fetch(self.next_fetch);
+        self.next_fetch = (self.next_fetch + 1) % Fetch::ADOPTED;
+        fetch
+    }
+
+    /// Cancels transfers whose remaining pieces the neighbours have brought meanwhile.
+    pub(super) fn stop_if_met(&mut self, object: Object) {
+        let entry = self.objects.get(object);
+        let met = |transfer: &Transfer| {
+            transfer.object == object
+                && !transfer.trial
+                && transfer.next < transfer.end
+                && (transfer.next..transfer.end).all(|piece| entry.have.contains(piece))
+        };
+        // Without a request behind it an adopted transfer feeds the player directly: not ours to cancel.
+        let ours = |transfer: &Transfer| !transfer.adopted || !entry.requests.is_empty() || entry.whole();
+        let met: Vec<Fetch> =
+            self.transfers.iter().filter(|(_, t)| met(t) && ours(t)).map(|(&fetch, _)| fetch).collect();
+        for fetch in met {
+            self.abort(fetch);
+        }
+    }
+
+    /// The player no longer wants an object: its transfers end, its claims are given up.
+    pub(super) fn abort_transfers_of(&mut self, object: Object) {
+        let fetches: Vec<Fetch> =
+            self.transfers.iter().filter(|(_, t)| t.object == object && !t.adopted).map(|(&fetch, _)| fetch).collect();
+        for fetch in fetches {
+            if let Some((nonce, first)) = self.transfers.get(&fetch).and_then(|transfer| transfer.claim) {
+                let oid = self.entry(object).oid;
+                self.broadcast(&Control::Unclaim { oid, first, nonce, hops: 0 }, None);
+            }
+            self.abort(fetch);
+        }
+    }
+
+    fn abort(&mut self, fetch: Fetch) {
+        self.actions.push_back(Action::AbortFetch { fetch });
+        self.drop_transfer(fetch);
+    }
+
+    /// Forgets a transfer and what it left in the assembly.
+    fn drop_transfer(&mut self, fetch: Fetch) {
+        if let Some(transfer) = self.transfers.remove(&fetch) {
+            self.bytes.wasted += transfer.unkept();
+            self.objects.get_mut(transfer.object).forget(Source::Fetch(fetch));
+            self.actions.push_back(Action::Discard { source: Source::Fetch(fetch), piece: None });
+        }
+    }
+
+    /// The origin's bytes are not those that its playlist hashes. One more copy is asked for past the caches; if that
+    /// misses too, the playlist's own origin has the last word for this viewer, and nothing of it is shared.
+    fn origin_missed(&mut self, fetch: Fetch) {
+        let Some(transfer) = self.transfers.get_mut(&fetch) else { return };
+        let (object, trial) = (transfer.object, transfer.trial);
+        let source = Source::Fetch(fetch);
+        self.refused += 1;
+        self.actions.push_back(Action::Refused { source, object, what: Refused::Object });
+        let entry = self.objects.get_mut(object);
+        if !trial {
+            entry.origin = Origin::Suspect;
+            self.abort(fetch);
+            let others: Vec<Fetch> =
+                self.transfers.iter().filter(|(_, t)| t.object == object).map(|(&fetch, _)| fetch).collect();
+            for other in others {
+                self.abort(other);
+            }
+            let count = self.entry(object).count;
+            self.start_transfer(object, 0..count, None);
+            return;
+        }
+        let own_origin = entry.place.own_origin;
+        entry.origin = Origin::Differs;
+        if own_origin {
+            for request in std::mem::take(&mut entry.requests) {
+                self.requests.remove(&request);
+                self.actions.push_back(Action::DeliverUnverified { request, fetch });
+            }
+            transfer.kept = transfer.bytes; // played, not wasted
+            self.unwant(object);
+        } else {
+            self.fail(object, 0);
+        }
+        self.actions.push_back(Action::OriginDiffers { object });
+        if !self.entry(object).have.is_empty() {
+            self.evict(object);
+        }
+        self.drop_transfer(fetch);
+    }
+
+    /// Pieces that HTTP transfers of this object are to bring.
+    pub(super) fn covered(&self, object: Object) -> Bitfield {
+        let mut covered = Bitfield::default();
+        let count = self.entry(object).count;
+        for transfer in self.transfers.values().filter(|transfer| transfer.object == object) {
+            for piece in transfer.next..transfer.end.min(count) {
+                covered.insert(piece);
+            }
+        }
+        covered
+    }
+}
+
+impl Transfer {
+    fn new(object: Object, pieces: Range<u32>, now: Millis, adopted: bool) -> Self {
+        Self {
+            object,
+            next: pieces.start,
+            end: pieces.end,
+            started: now,
+            first_byte: None,
+            bytes: 0,
+            kept: 0,
+            claim: None,
+            trial: false,
+            adopted,
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What is known of a neighbour, and what is under way with it in both directions.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{
+    action::{Object, PeerSetup},
+    bitfield::Bitfield,
+    estimate::{Rate, Spread},
+};
+use crate::{
+    config,
+    ids::{Millis, Oid, PIECE_SIZE},
+    wire::{FRAME_PAYLOAD, PeerKind, PieceSet},
+};
+
+/// A REQUEST that we made: a run of pieces of one object.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) object: Object,
+    /// Pieces still to come, with the frames of each that are in (bit `i`: offset `i * FRAME_PAYLOAD`).
+    pub(crate) pieces: BTreeMap<u32, u8>,
+    pub(crate) since: Millis,
+}
+
+/// A REQUEST that we answer.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) id: u32,
+    pub(crate) object: Object,
+    pub(crate) piece: u32,
+    pub(crate) end: u32,
+    pub(crate) offset: u32,
+    pub(crate) until: Millis,
+}
+
+/// A budget per second; a second's worth may come at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowance {
+    per_second: u32,
+    left: f64,
+    at: Millis,
+}
+
+impl Allowance {
+    pub(crate) fn new(per_second: u32, now: Millis) -> Self {
+        Self { per_second, left: f64::from(per_second) * 2.0, at: now }
+    }
+
+    /// Takes `amount`; false if it was not there.
+    pub(crate) fn take(&mut self, now: Millis, amount: u32) -> bool {
+        let limit = f64::from(self.per_second);
+        let gained = limit * now.saturating_sub(self.at) as f64 / 1_000.0;
+        self.left = (self.left + gained).min(limit * 2.0) - f64::from(amount);
+        self.at = now;
+        self.left >= 0.0
+    }
+}
+
+/// One neighbour.
+#[derive(Debug)]
+pub(crate) struct Neighbour {
+    pub(crate) setup: PeerSetup,
+    pub(crate) kind: PeerKind,
+    pub(crate) since: Millis,
+    /// HELLO came with a right proof.
+    pub(crate) open: bool,
+    /// It answers requests.
+    pub(crate) uploads: bool,
+    /// Its uplink by its own word, in bytes per second; 0 if unknown.
+    pub(crate) uplink: u32,
+    pub(crate) has: BTreeMap<Object, Bitfield>,
+    /// What it has of objects that no playlist names yet.
+    pub(crate) unknown: BTreeMap<Oid, Vec<PieceSet>>,
+    pub(crate) heard: Millis,
+    pub(crate) rtt: Spread,
+    pub(crate) ping: Option<(u32, Millis)>,
+    pub(crate) pinged: Millis,
+
+    pub(crate) asked: BTreeMap<u32, Asked>,
+    /// Last frame of media.
+    pub(crate) frame_at: Millis,
+    pub(crate) down: Rate,
+    /// Best rate lately while it was asked for something, in bytes per second; 0 before the first piece.
+    pub(crate) capacity: f64,
+    pub(crate) busy_until: Millis,
+    /// Times in a row that it fell silent while something was asked of it.
+    pub(crate) silent: u32,
+    pub(crate) verified: u64,
+    /// When its current run of deliveries began, and bytes since.
+    pub(crate) burst: (Millis, u64),
+
+    pub(crate) uploads_queued: VecDeque<Upload>,
+    /// Bytes unsent in its `data` channel.
+    pub(crate) unsent: u32,
+    pub(crate) up: Rate,
+
+    pub(crate) requests_allowed: Allowance,
+    pub(crate) control_allowed: Allowance,
+    /// Our HELLO's nonce.
+    pub(crate) nonce: [u8; 16],
+}
+
+impl Neighbour {
+    pub(crate) fn new(now: Millis, setup: PeerSetup, nonce: [u8; 16]) -> Self {
+        Self {
+            setup,
+            kind: PeerKind::Viewer,
+            since: now,
+            open: false,
+            uploads: false,
+            uplink: 0,
+            has: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+            heard: now,
+            rtt: Spread::new(100.0),
+            ping: None,
+            pinged: now,
+            asked: BTreeMap::new(),
+            frame_at: now,
+            down: Rate::default(),
+            capacity: 0.0,
+            busy_until: 0,
+            silent: 0,
+            verified: 0,
+            burst: (now, 0),
+            uploads_queued: VecDeque::new(),
+            unsent: 0,
+            up: Rate::default(),
+            requests_allowed: Allowance::new(config::MAX_REQUESTS_PER_SECOND, now),
+            control_allowed: Allowance::new(config::MAX_CONTROL_BYTES_PER_SECOND, now),
+            nonce,
+        }
+    }
+
+    pub(crate) fn has_piece(&self, object: Object, piece: u32) -> bool {
+        self.has.get(&object).is_some_and(|have| have.contains(piece))
+    }
+
+    pub(crate) fn has_any(&self, object: Object) -> bool {
+        self.has.get(&object).is_some_and(|have| !have.is_empty())
+    }
+
+    /// Pieces asked for and not yet here.
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.asked.values().map(|asked| asked.pieces.len() as u32).sum()
+    }
+
+    /// How many pieces may be outstanding: the bandwidth-delay product and a half, so that the sender never idles.
+    pub(crate) fn window(&self) -> u32 {
+        if self.verified == 0 {
+            return config::STRANGER_PIECES;
+        }
+        let product = 1.5 * self.capacity * (self.rtt.high() + 50.0) / 1_000.0 / f64::from(PIECE_SIZE);
+        (product.ceil() as u32).clamp(4, config::MAX_OUTSTANDING_PIECES)
+    }
+
+    /// Whether it can be asked for a piece now.
+    pub(crate) fn ready(&self, now: Millis) -> bool {
+        self.open && self.uploads && now >= self.busy_until && self.outstanding() < self.window()
+    }
+
+    /// Milliseconds until a piece asked for now would be here.
+    pub(crate) fn eta(&self) -> f64 {
+        let rate = if self.capacity > 0.0 { self.capacity } else { config::STRANGER_RATE };
+        self.rtt.mean() + f64::from(self.outstanding() + 1) * f64::from(PIECE_SIZE) * 1_000.0 / rate
+    }
+
+    /// How long it may be silent while something is asked of it, in milliseconds.
+    pub(crate) fn patience(&self) -> Millis {
+        ((4.0 * self.rtt.high()) as Millis).max(config::SILENCE_MS) + config::UPLOAD_QUEUE_MS
+    }
+
+    /// Bytes waiting in its upload queue.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.uploads_queued
+            .iter()
+            .map(|upload| u64::from(upload.end - upload.piece) * u64::from(PIECE_SIZE) - u64::from(upload.offset))
+            .sum()
+    }
+}
+
+/// Bits of the frames of a piece of `len` bytes.
+pub(crate) fn all_frames(len: u32) -> u8 {
+    ((1u16 << len.div_ceil(FRAME_PAYLOAD)) - 1) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_noticed_and_a_burst_is_not() {
+        let mut allowance = Allowance::new(10, 0);
+        assert!((0..20).all(|_| allowance.take(0, 1)));
+        assert!(!allowance.take(0, 1));
+        assert!(allowance.take(1_000, 1));
+    }
+
+    #[test]
+    fn frames_of_a_piece() {
+        assert_eq!(all_frames(1), 0b1);
+        assert_eq!(all_frames(FRAME_PAYLOAD), 0b1);
+        assert_eq!(all_frames(FRAME_PAYLOAD + 1), 0b11);
+        assert_eq!(all_frames(PIECE_SIZE), 0b1111);
+    }
+}

@@ -1,0 +1,219 @@
+//! The objects that playlists name: what is held, what verifies it, who wants it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    action::{Fetch, Object, Peer, Request, Source},
+    bitfield::Bitfield,
+};
+use crate::{
+    config::GROUP_PIECES,
+    ids::{Millis, Oid, Root, piece_count, piece_len},
+    pieces::Cv,
+    playlist::{Locator, MediaPlaylist},
+};
+
+/// The piece list of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum List {
+    /// Not here; `http_failed` once the `.pieces` URL gave none.
+    Missing { http_failed: bool },
+    /// A neighbour was asked.
+    Asked { peer: Peer, since: Millis, parts: Vec<Cv>, http_failed: bool },
+    /// An HTTP transfer brings it.
+    Fetching(Fetch),
+    /// Checked against the root (one item, the root, for an object of one piece).
+    Known(Vec<Cv>),
+}
+
+/// Whether the origin's bytes fit the hash in its own playlist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Nothing speaks against it.
+    Fits,
+    /// One copy missed; one more is fetched past the caches.
+    Suspect,
+    /// Two copies missed: played from the origin, never shared.
+    Differs,
+}
+
+/// A live claim on a group of pieces.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) nonce: u32,
+    pub(crate) heard: Millis,
+    pub(crate) expires: Millis,
+}
+
+/// Where the bytes of an object are by HTTP.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) locator: Locator,
+    /// Where its part of the `.pieces` file starts.
+    pub(crate) list_at: u64,
+    /// Whether the resource is of the playlist's own origin: only then may bytes be played that miss their hash.
+    pub(crate) own_origin: bool,
+}
+
+/// One object.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) root: Root,
+    pub(crate) oid: Oid,
+    pub(crate) size: u64,
+    pub(crate) count: u32,
+    pub(crate) place: Place,
+    pub(crate) list: List,
+    pub(crate) have: Bitfield,
+    /// Hashes of pieces that wait for the list, by who brought them.
+    pub(crate) pending: BTreeMap<(Source, u32), Cv>,
+    pub(crate) requests: Vec<Request>,
+    /// Since when the player waits for it while it is not whole.
+    pub(crate) wanted_since: Option<Millis>,
+    /// The player asked for it at least once.
+    pub(crate) asked: bool,
+    pub(crate) origin: Origin,
+    /// Claims of others by group.
+    pub(crate) claims: BTreeMap<u32, Claim>,
+    /// When HTTP failed last, with its status, and how often in a row.
+    pub(crate) http_failed: Option<(Millis, u16, u32)>,
+    pub(crate) used: Millis,
+    /// Verified bytes by origin: HTTP, viewers, mirrors, edge.
+    pub(crate) brought: [u64; 4],
+}
+
+impl Entry {
+    pub(crate) fn whole(&self) -> bool {
+        self.have.len() == self.count
+    }
+
+    pub(crate) fn held_bytes(&self) -> u64 {
+        if self.whole() { self.size } else { self.have.iter().map(|piece| u64::from(self.piece_len(piece))).sum() }
+    }
+
+    pub(crate) fn piece_len(&self, piece: u32) -> u32 {
+        piece_len(self.size, piece)
+    }
+
+    pub(crate) fn missing(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
+        (0..self.count).filter(|&piece| !self.have.contains(piece))
+    }
+
+    /// Hashes that wait in the assembly of `source`, by piece.
+    pub(crate) fn pending_of(&self, source: Source) -> Vec<(u32, Cv)> {
+        self.pending.range((source, 0)..=(source, u32::MAX)).map(|(&(_, piece), &cv)| (piece, cv)).collect()
+    }
+
+    /// Forgets what waits in the assembly of `source`.
+    pub(crate) fn forget(&mut self, source: Source) {
+        self.pending.retain(|&(other, _), _| other != source);
+    }
+
+    pub(crate) fn known_list(&self) -> Option<&[Cv]> {
+        match &self.list {
+            List::Known(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// May be given to peers and taken from them.
+    pub(crate) fn shared(&self) -> bool {
+        self.origin == Origin::Fits
+    }
+
+    /// Groups of pieces that are claimed and fetched together.
+    pub(crate) fn groups(&self) -> u32 {
+        self.count.div_ceil(GROUP_PIECES)
+    }
+
+    /// Pieces `start..end` of a group.
+    pub(crate) fn group(&self, group: u32) -> std::ops::Range<u32> {
+        group * GROUP_PIECES..((group + 1) * GROUP_PIECES).min(self.count)
+    }
+
+    /// Whether somebody claims this group.
+    pub(crate) fn claimed(&self, group: u32, now: Millis) -> bool {
+        self.claims.get(&group).is_some_and(|claim| claim.expires > now)
+    }
+}
+
+/// One media playlist and the objects of its segments.
+#[derive(Debug)]
+pub(crate) struct Track {
+    pub(crate) playlist: MediaPlaylist,
+    /// Per segment.
+    pub(crate) objects: Vec<Option<Object>>,
+    /// Segment asked for last, and where it starts on the player's timeline.
+    pub(crate) anchor: Option<(usize, f64)>,
+    /// When it was asked for.
+    pub(crate) active: Millis,
+}
+
+/// All objects and playlists of a swarm.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    pub(crate) entries: Vec<Entry>,
+    by_root: BTreeMap<Root, Object>,
+    by_oid: BTreeMap<Oid, Object>,
+    pub(crate) tracks: BTreeMap<String, Track>,
+    /// Objects that the player waits for and that are not whole.
+    pub(crate) wanted: BTreeSet<Object>,
+}
+
+impl Objects {
+    pub(crate) fn get(&self, object: Object) -> &Entry {
+        &self.entries[object.0 as usize]
+    }
+
+    pub(crate) fn get_mut(&mut self, object: Object) -> &mut Entry {
+        &mut self.entries[object.0 as usize]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Object, &Entry)> {
+        (0u32..).map(Object).zip(&self.entries)
+    }
+
+    pub(crate) fn by_oid(&self, oid: Oid) -> Option<Object> {
+        self.by_oid.get(&oid).copied()
+    }
+
+    pub(crate) fn by_root(&self, root: &Root) -> Option<Object> {
+        self.by_root.get(root).copied()
+    }
+
+    /// The object of this root, made if new; its place is the newest that a playlist gave.
+    pub(crate) fn add(&mut self, now: Millis, root: Root, size: u64, place: Place) -> Object {
+        if let Some(&object) = self.by_root.get(&root) {
+            let entry = self.get_mut(object);
+            if entry.size == size {
+                entry.place = place;
+            }
+            return object;
+        }
+        let object = Object(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
+        let count = piece_count(size);
+        let list = if count == 1 { List::Known(vec![root.0]) } else { List::Missing { http_failed: false } };
+        self.entries.push(Entry {
+            root,
+            oid: root.oid(),
+            size,
+            count,
+            place,
+            list,
+            have: Bitfield::default(),
+            pending: BTreeMap::new(),
+            requests: Vec::new(),
+            wanted_since: None,
+            asked: false,
+            origin: Origin::Fits,
+            claims: BTreeMap::new(),
+            http_failed: None,
+            used: now,
+            brought: [0; 4],
+        });
+        self.by_root.insert(root, object);
+        // On a collision of 8 bytes the first keeps the name; the other goes by HTTP alone.
+        self.by_oid.entry(root.oid()).or_insert(object);
+        object
+    }
+}

@@ -1,0 +1,416 @@
+//! Neighbours: the control channel, requests to them and what they bring, blame.
+
+use std::ops::Range;
+
+use super::{
+    Swarm,
+    action::{Action, CloseReason, Object, Peer, PeerSetup, Placement, Refused, Source},
+    neighbour::{Asked, Neighbour, all_frames},
+    object::Origin,
+};
+use crate::{
+    config,
+    ids::{Millis, Oid},
+    pieces::Cv,
+    proof::{self, Role},
+    wire::{Control, FRAME_PAYLOAD, Frame, Hello, PeerKind, PieceSet, WIRE_VERSIONS, decode_control},
+};
+
+impl Swarm {
+    /// Both channels of a neighbour are open.
+    pub fn peer_open(&mut self, now: Millis, peer: Peer, setup: PeerSetup) {
+        self.touch(now);
+        let nonce = self.rng.bytes();
+        let proof = proof::proof(&self.key, setup.role, &nonce, &setup.local_fingerprint, &setup.remote_fingerprint);
+        let versions = (*WIRE_VERSIONS.start(), *WIRE_VERSIONS.end());
+        self.neighbours.insert(peer, Neighbour::new(self.now, setup, nonce));
+        self.send(peer, &Control::Hello(Hello { versions, kind: self.kind, nonce, proof }));
+    }
+
+    /// Its connection is gone.
+    pub fn peer_closed(&mut self, now: Millis, peer: Peer) {
+        self.touch(now);
+        self.forget(peer);
+    }
+
+    /// A message on the `data` channel that is no FRAME.
+    pub fn garbage(&mut self, now: Millis, peer: Peer) {
+        self.touch(now);
+        self.close(peer, CloseReason::Garbage);
+    }
+
+    /// A message of its `control` channel.
+    pub fn control(&mut self, now: Millis, peer: Peer, bytes: &[u8]) {
+        self.touch(now);
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        if !neighbour.control_allowed.take(now, u32::try_from(bytes.len()).unwrap_or(u32::MAX)) {
+            self.close(peer, CloseReason::Flood);
+            return;
+        }
+        neighbour.heard = now;
+        let open = neighbour.open;
+        match decode_control(bytes) {
+            Ok(Some(Control::Hello(hello))) if !open => self.hello(peer, &hello),
+            Ok(Some(message)) if open => self.message(peer, message),
+            Ok(None) if open => {}
+            _ => self.close(peer, CloseReason::Garbage),
+        }
+    }
+
+    fn hello(&mut self, peer: Peer, hello: &Hello) {
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let setup = &neighbour.setup;
+        let theirs = match setup.role {
+            Role::Offerer => Role::Answerer,
+            Role::Answerer => Role::Offerer,
+        };
+        let right = proof::proof(&self.key, theirs, &hello.nonce, &setup.remote_fingerprint, &setup.local_fingerprint);
+        // blake3::Hash compares in constant time. Our own nonce coming back is a reflection.
+        if blake3::Hash::from(right) != blake3::Hash::from(hello.proof) || hello.nonce == neighbour.nonce {
+            self.close(peer, CloseReason::WrongProof);
+            return;
+        }
+        if hello.versions.0 > *WIRE_VERSIONS.end() || hello.versions.1 < *WIRE_VERSIONS.start() {
+            self.close(peer, CloseReason::Version);
+            return;
+        }
+        neighbour.open = true;
+        neighbour.kind = hello.kind;
+        let open = self.neighbours.values().filter(|n| n.open).count();
+        if open > self.config.neighbours * 3 / 2 {
+            self.send(peer, &Control::Bye { reason: 1 });
+            self.close(peer, CloseReason::Surplus);
+            return;
+        }
+        self.send(peer, &Control::Status { uploads: self.config.upload, uplink: 0 });
+        let held: Vec<Control> = self
+            .objects
+            .iter()
+            .filter(|(_, entry)| !entry.have.is_empty() && entry.shared())
+            .map(|(_, entry)| Control::Have { oid: entry.oid, pieces: entry.have.to_set(entry.count) })
+            .collect();
+        for have in held {
+            self.send(peer, &have);
+        }
+        self.ping(peer);
+    }
+
+    fn message(&mut self, peer: Peer, message: Control) {
+        match message {
+            Control::Hello(_) => self.close(peer, CloseReason::Garbage),
+            Control::Status { uploads, uplink } => {
+                if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+                    (neighbour.uploads, neighbour.uplink) = (uploads, uplink);
+                }
+            }
+            Control::Have { oid, pieces } => self.have_heard(peer, oid, pieces),
+            Control::Drop { oid } => {
+                let object = self.objects.by_oid(oid);
+                if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+                    neighbour.unknown.remove(&oid);
+                    if let Some(object) = object {
+                        neighbour.has.remove(&object);
+                    }
+                }
+            }
+            Control::Claim { oid, first, count, nonce, ttl_ms, hops } => {
+                self.claim_heard(peer, oid, (first, count), nonce, ttl_ms, hops);
+            }
+            Control::Unclaim { oid, first, nonce, hops } => self.unclaim_heard(peer, oid, first, nonce, hops),
+            Control::ListGet { oid } => {
+                if self.request_allowed(peer) {
+                    self.give_list(peer, oid);
+                }
+            }
+            Control::List { oid, total, first, values } => self.list_part(peer, oid, total, first, &values),
+            Control::Request { id, oid, first, count, deadline_ms } => {
+                if self.request_allowed(peer) {
+                    self.upload_asked(peer, id, oid, first..first.saturating_add(count), deadline_ms);
+                }
+            }
+            Control::Cancel { id } => self.upload_cancelled(peer, id),
+            Control::Busy { id, retry_ms } => self.busy(peer, id, retry_ms),
+            // Signed playlists come with mirrors: until then nobody here has one.
+            Control::TextGet { name } => {
+                if self.request_allowed(peer) {
+                    self.send(peer, &Control::Text { name, total: 0, offset: 0, part: Vec::new() });
+                }
+            }
+            Control::Text { .. } => {}
+            Control::Ping { nonce, reply: false } => self.send(peer, &Control::Ping { nonce, reply: true }),
+            Control::Ping { nonce, reply: true } => {
+                let now = self.now;
+                if let Some(neighbour) = self.neighbours.get_mut(&peer)
+                    && let Some((_, sent)) = neighbour.ping.take_if(|(asked, _)| *asked == nonce)
+                {
+                    neighbour.rtt.add(now.saturating_sub(sent) as f64);
+                }
+            }
+            Control::Bye { .. } => self.close(peer, CloseReason::Left),
+        }
+    }
+
+    fn request_allowed(&mut self, peer: Peer) -> bool {
+        let now = self.now;
+        let allowed = self.neighbours.get_mut(&peer).is_some_and(|n| n.requests_allowed.take(now, 1));
+        if !allowed {
+            self.close(peer, CloseReason::Flood);
+        }
+        allowed
+    }
+
+    fn have_heard(&mut self, peer: Peer, oid: Oid, pieces: PieceSet) {
+        let Some(object) = self.objects.by_oid(oid) else {
+            if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+                let known = neighbour.unknown.contains_key(&oid);
+                if known || neighbour.unknown.len() < config::MAX_UNKNOWN_OBJECTS {
+                    let sets = neighbour.unknown.entry(oid).or_default();
+                    // A neighbour that sends piece after piece of it is heard again once the playlist is here.
+                    if sets.len() < config::MAX_UNKNOWN_SETS {
+                        sets.push(pieces);
+                    }
+                }
+            }
+            self.unknown_object();
+            return;
+        };
+        self.has(peer, object, &pieces);
+    }
+
+    fn has(&mut self, peer: Peer, object: Object, pieces: &PieceSet) {
+        let count = self.entry(object).count;
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        if !neighbour.has.entry(object).or_default().extend(pieces, count) {
+            self.close(peer, CloseReason::Garbage);
+        }
+    }
+
+    /// A neighbour named an object that no playlist here names: re-read the newest one, at most once a second.
+    pub(super) fn unknown_object(&mut self) {
+        if self.now < self.reloaded + config::RELOAD_MS {
+            return;
+        }
+        let live = self.objects.tracks.values().filter(|track| !track.playlist.ended);
+        if let Some(url) = live.max_by_key(|track| track.active).map(|track| track.playlist.url.clone()) {
+            self.reloaded = self.now;
+            self.actions.push_back(Action::ReloadPlaylist { url });
+        }
+    }
+
+    /// A playlist came: what neighbours said of objects then unknown may have a name now.
+    pub(super) fn resolve_unknown(&mut self) {
+        let mut found = Vec::new();
+        for (&peer, neighbour) in &mut self.neighbours {
+            neighbour.unknown.retain(|&oid, sets| {
+                let object = self.objects.by_oid(oid);
+                found.extend(object.map(|object| (peer, object, std::mem::take(sets))));
+                object.is_none()
+            });
+        }
+        for (peer, object, sets) in found {
+            for set in sets {
+                self.has(peer, object, &set);
+            }
+        }
+    }
+
+    /// Asks a neighbour for a run of pieces.
+    pub(super) fn ask(&mut self, peer: Peer, object: Object, pieces: Range<u32>, deadline_ms: u32) {
+        let now = self.now;
+        let id = self.next_request;
+        self.next_request = self.next_request.wrapping_add(1);
+        let oid = self.entry(object).oid;
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        if neighbour.asked.is_empty() {
+            neighbour.burst = (now, 0);
+        }
+        let (first, count) = (pieces.start, pieces.end - pieces.start);
+        let asked = Asked { object, pieces: pieces.map(|piece| (piece, 0)).collect(), since: now };
+        neighbour.asked.insert(id, asked);
+        self.send(peer, &Control::Request { id, oid, first, count, deadline_ms });
+    }
+
+    /// A message of its `data` channel, decoded by [`crate::wire::decode_frame`]; `len` payload bytes. `Some` if it
+    /// belongs to a piece that we asked for and do not have: the host puts it into its assembly.
+    pub fn frame(&mut self, now: Millis, peer: Peer, frame: &Frame, len: u32) -> Option<Placement> {
+        self.now = self.now.max(now);
+        let next_request = self.next_request;
+        let neighbour = self.neighbours.get_mut(&peer)?;
+        let column = match neighbour.kind {
+            PeerKind::Viewer => &mut self.bytes.viewers,
+            PeerKind::Mirror => &mut self.bytes.mirrors,
+            PeerKind::Edge => &mut self.bytes.edge,
+        };
+        *column += u64::from(len);
+        neighbour.heard = now;
+        neighbour.frame_at = now;
+        neighbour.down.add(now, u64::from(len));
+        let Some(asked) = neighbour.asked.get_mut(&frame.request) else {
+            self.bytes.wasted += u64::from(len);
+            // Late frames of a cancelled request are no fault; frames of one that was never made are.
+            if !neighbour.open || frame.request >= next_request {
+                self.close(peer, CloseReason::Garbage);
+            }
+            return None;
+        };
+        let (object, entry) = (asked.object, self.objects.get(asked.object));
+        let piece_len = entry.piece_len(frame.piece);
+        let expected = piece_len.saturating_sub(frame.offset).min(FRAME_PAYLOAD);
+        if frame.oid != entry.oid || frame.offset % FRAME_PAYLOAD != 0 || len == 0 || len != expected {
+            self.bytes.wasted += u64::from(len);
+            self.close(peer, CloseReason::Garbage);
+            return None;
+        }
+        let bit = 1u8 << (frame.offset / FRAME_PAYLOAD);
+        let Some(frames) = asked.pieces.get_mut(&frame.piece).filter(|frames| **frames & bit == 0) else {
+            self.bytes.wasted += u64::from(len);
+            return None;
+        };
+        *frames |= bit;
+        Some(Placement { object, size: entry.size, complete: *frames == all_frames(piece_len) })
+    }
+
+    /// All frames of a piece are in; `cv` is its hash.
+    pub fn peer_piece(&mut self, now: Millis, peer: Peer, request: u32, piece: u32, cv: Cv) {
+        self.touch(now);
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let Some(asked) = neighbour.asked.get_mut(&request) else { return };
+        if asked.pieces.remove(&piece).is_none() {
+            return;
+        }
+        let object = asked.object;
+        if asked.pieces.is_empty() {
+            neighbour.asked.remove(&request);
+        }
+        self.judge(peer, request, object, piece, cv);
+    }
+
+    /// Keeps a neighbour's piece if it is right; a wrong one is proof against whoever sent it.
+    pub(super) fn judge(&mut self, peer: Peer, request: u32, object: Object, piece: u32, cv: Cv) {
+        let source = Source::Peer(peer, request);
+        let entry = self.objects.get_mut(object);
+        let len = u64::from(entry.piece_len(piece));
+        match entry.known_list().map(|list| list.get(piece as usize) == Some(&cv)) {
+            None => {
+                entry.pending.insert((source, piece), cv);
+            }
+            Some(false) => {
+                self.bytes.wasted += len;
+                self.refused += 1;
+                self.actions.push_back(Action::Discard { source, piece: Some(piece) });
+                self.actions.push_back(Action::Refused { source, object, what: Refused::Piece });
+                self.close(peer, CloseReason::WrongPiece);
+            }
+            Some(true) => {
+                let now = self.now;
+                if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+                    neighbour.delivered(now, len);
+                }
+                if self.entry(object).origin == Origin::Differs {
+                    self.bytes.wasted += len;
+                    self.actions.push_back(Action::Discard { source, piece: Some(piece) });
+                    return;
+                }
+                self.keep(source, object, piece);
+                self.stop_if_met(object);
+            }
+        }
+    }
+
+    fn busy(&mut self, peer: Peer, id: u32, retry_ms: u32) {
+        let now = self.now;
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        if neighbour.asked.remove(&id).is_some() {
+            neighbour.busy_until = now + Millis::from(retry_ms).clamp(config::TICK_MS, 4 * config::BUSY_MS);
+            self.discard_request(peer, id);
+        }
+    }
+
+    /// Looks after every link: HELLO in time, signs of life, silence while something is asked.
+    pub(super) fn look_after_neighbours(&mut self) {
+        let now = self.now;
+        let peers: Vec<Peer> = self.neighbours.keys().copied().collect();
+        for peer in peers {
+            let Some(neighbour) = self.neighbours.get(&peer) else { continue };
+            if !neighbour.open {
+                if now >= neighbour.since + config::HELLO_MS {
+                    self.close(peer, CloseReason::NoHello);
+                }
+                continue;
+            }
+            if now >= neighbour.heard + config::DEAD_MS {
+                self.close(peer, CloseReason::Dead);
+                continue;
+            }
+            let last = neighbour.asked.values().map(|asked| asked.since).min();
+            if last.is_some_and(|since| now >= since.max(neighbour.frame_at) + neighbour.patience()) {
+                self.passed_over(peer);
+            }
+            if self.neighbours.get(&peer).is_some_and(|n| now >= n.pinged + config::PING_MS) {
+                self.ping(peer);
+            }
+        }
+    }
+
+    fn ping(&mut self, peer: Peer) {
+        let nonce = u32::from_le_bytes(self.rng.bytes());
+        if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+            neighbour.pinged = self.now;
+            neighbour.ping.get_or_insert((nonce, self.now));
+        }
+        self.send(peer, &Control::Ping { nonce, reply: false });
+    }
+
+    /// A silent neighbour: what it was asked for is asked elsewhere, and it waits longer each time.
+    fn passed_over(&mut self, peer: Peer) {
+        let now = self.now;
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        neighbour.capacity /= 2.0;
+        neighbour.busy_until = now + (2 * config::BUSY_MS << neighbour.silent.min(4));
+        neighbour.silent += 1;
+        for id in std::mem::take(&mut neighbour.asked).into_keys() {
+            self.send(peer, &Control::Cancel { id });
+            self.discard_request(peer, id);
+        }
+    }
+
+    fn discard_request(&mut self, peer: Peer, id: u32) {
+        self.actions.push_back(Action::Discard { source: Source::Peer(peer, id), piece: None });
+    }
+
+    /// Lets a neighbour go.
+    pub(super) fn close(&mut self, peer: Peer, reason: CloseReason) {
+        if self.forget(peer) {
+            self.actions.push_back(Action::Close { peer, reason });
+        }
+    }
+
+    fn forget(&mut self, peer: Peer) -> bool {
+        let Some(neighbour) = self.neighbours.remove(&peer) else { return false };
+        for id in neighbour.asked.into_keys() {
+            self.discard_request(peer, id);
+        }
+        for entry in &mut self.objects.entries {
+            entry.pending.retain(|(source, _), _| !matches!(source, Source::Peer(other, _) if *other == peer));
+        }
+        self.forget_lists_of(peer);
+        true
+    }
+}
+
+impl Neighbour {
+    /// A piece of `len` bytes from it was right.
+    fn delivered(&mut self, now: Millis, len: u64) {
+        self.verified += 1;
+        self.silent = 0;
+        self.burst.1 += len;
+        let elapsed = now.saturating_sub(self.burst.0).max(1);
+        let sample = self.burst.1 as f64 * 1_000.0 / elapsed as f64;
+        if self.capacity == 0.0 {
+            self.capacity = sample;
+        } else if elapsed >= config::RATE_SAMPLE_MS {
+            self.capacity = 0.7 * self.capacity + 0.3 * sample;
+            self.burst = (now, 0);
+        }
+    }
+}
