@@ -1,1 +1,31 @@
-//! Placeholder.
+//! The edge of Marea: serves HLS over HTTP, and tags every playlist so that viewers can verify and share what it names
+//! (design C4).
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), marea_seeder::SeederError> {
+//! use marea_seeder::{Config, Seeder};
+//! let seeder = Seeder::bind(Config::new("/srv/videos", ([127, 0, 0, 1], 0).into())).await?;
+//! println!("http://{}/videos/tide/master.m3u8", seeder.local_addr());
+//! seeder.run(async { drop(tokio::signal::ctrl_c().await) }).await;
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod answer;
+mod body;
+pub mod config;
+mod engine;
+mod error;
+mod files;
+mod library;
+mod meter;
+mod metrics;
+mod range;
+mod server;
+mod service;
+
+pub use config::Config;
+pub use error::SeederError;
+pub use server::{Control, Seeder};

@@ -1,0 +1,159 @@
+//! Answers to requests: one representation under ranges and conditions, or a text that says what to do.
+
+use std::fs::File;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use crate::{
+    body::{Body, FileBody},
+    metrics::{Cache, Kind},
+    range::{self, Wanted},
+};
+
+/// Longest that a browser may remember a preflight: Chromium's cap, in seconds.
+const PREFLIGHT_AGE: &str = "7200";
+
+/// An answer and what it counts as.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Body>,
+    pub(crate) kind: Kind,
+    pub(crate) cache: Cache,
+}
+
+/// Where the bytes of a representation are.
+pub(crate) enum Source {
+    Memory(Bytes),
+    File { file: File, size: u64 },
+}
+
+/// One thing that can be asked for, whole or in part.
+pub(crate) struct Representation {
+    pub(crate) source: Source,
+    pub(crate) media_type: &'static str,
+    /// Strong entity tag, with its quotes.
+    pub(crate) etag: String,
+    pub(crate) last_modified: Option<String>,
+    pub(crate) cache_control: String,
+    pub(crate) kind: Kind,
+    pub(crate) cache: Cache,
+}
+
+impl Representation {
+    /// The answer to a GET or HEAD with `headers`.
+    pub(crate) fn answer(self, method: &Method, headers: &HeaderMap) -> Answer {
+        let size = match &self.source {
+            Source::Memory(bytes) => bytes.len() as u64,
+            Source::File { size, .. } => *size,
+        };
+        let mut response = Response::new(Body::Memory(Bytes::new()));
+        let out = response.headers_mut();
+        set(out, header::ETAG, &self.etag);
+        set(out, header::CACHE_CONTROL, &self.cache_control);
+        if let Some(date) = &self.last_modified {
+            set(out, header::LAST_MODIFIED, date);
+        }
+        if range::not_modified(headers, &self.etag, self.last_modified.as_deref()) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return Answer { response, kind: self.kind, cache: self.cache };
+        }
+        // Ranges have a meaning for GET only (RFC 9110 §14.2).
+        let wanted = if method == Method::GET { range::wanted(headers, &self.etag, size) } else { Wanted::Whole };
+        let (start, len) = match wanted {
+            Wanted::Whole => (0, size),
+            Wanted::Part { start, len } => (start, len),
+            Wanted::Outside => {
+                let text = format!("The range lies outside the {size} bytes there are. Ask for a part of them.");
+                let mut answer = refuse(StatusCode::RANGE_NOT_SATISFIABLE, &text);
+                set(answer.response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"));
+                return Answer { kind: self.kind, ..answer };
+            }
+        };
+        let out = response.headers_mut();
+        set(out, header::CONTENT_TYPE, self.media_type);
+        set(out, header::ACCEPT_RANGES, "bytes");
+        out.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+        if wanted != Wanted::Whole {
+            set(out, header::CONTENT_RANGE, &format!("bytes {start}-{}/{size}", start + len - 1));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
+        if method == Method::GET {
+            *response.body_mut() = match self.source {
+                // Inside, as the range was checked against this length.
+                Source::Memory(bytes) => Body::Memory(part(&bytes, start, len)),
+                Source::File { file, .. } => Body::File(FileBody::new(file, start, len)),
+            };
+        }
+        Answer { response, kind: self.kind, cache: self.cache }
+    }
+}
+
+fn part(bytes: &Bytes, start: u64, len: u64) -> Bytes {
+    let at = |offset: u64| usize::try_from(offset).map_or(bytes.len(), |offset| offset.min(bytes.len()));
+    bytes.slice(at(start)..at(start + len))
+}
+
+/// A short text.
+pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Answer {
+    let mut body: String = text.into();
+    if !body.ends_with('\n') {
+        body.push('\n');
+    }
+    let mut response = Response::new(Body::Memory(Bytes::from(body)));
+    *response.status_mut() = status;
+    set(response.headers_mut(), header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    set(response.headers_mut(), header::CACHE_CONTROL, "no-store");
+    Answer { response, kind: Kind::other, cache: Cache::none }
+}
+
+/// An error, with what to do about it.
+pub(crate) fn refuse(status: StatusCode, what: &str) -> Answer {
+    text(status, format!("{status}\n{what}"))
+}
+
+/// The answer to a preflight (OPTIONS).
+pub(crate) fn preflight() -> Answer {
+    let mut answer = text(StatusCode::NO_CONTENT, "");
+    *answer.response.body_mut() = Body::Memory(Bytes::new());
+    let out = answer.response.headers_mut();
+    out.remove(header::CONTENT_TYPE);
+    out.remove(header::CACHE_CONTROL);
+    set(out, header::ALLOW, "GET, HEAD, OPTIONS");
+    set(out, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, OPTIONS");
+    set(
+        out,
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        "Range, If-Range, If-None-Match, If-Modified-Since, Cache-Control, Pragma, Authorization, Content-Type",
+    );
+    set(out, header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE);
+    set(out, HeaderName::from_static("access-control-allow-private-network"), "true");
+    answer
+}
+
+/// What lets a page of `origin` read an answer. `allowed` lists the origins; all if empty.
+pub(crate) fn share(out: &mut HeaderMap, origin: Option<&HeaderValue>, allowed: &[String]) {
+    if allowed.is_empty() {
+        set(out, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+        set(out, HeaderName::from_static("timing-allow-origin"), "*");
+    } else {
+        out.append(header::VARY, HeaderValue::from_static("Origin"));
+        let Some(origin) = origin.filter(|origin| allowed.iter().any(|known| known.as_bytes() == origin.as_bytes()))
+        else {
+            return;
+        };
+        out.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        out.insert(HeaderName::from_static("timing-allow-origin"), origin.clone());
+    }
+    set(
+        out,
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        "Content-Length, Content-Range, Accept-Ranges, ETag, Last-Modified, Age, X-Cache, Server-Timing",
+    );
+}
+
+/// Sets a header; a value that cannot be sent is left out.
+pub(crate) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

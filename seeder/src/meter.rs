@@ -1,0 +1,228 @@
+//! Counts body bytes where they are written to the socket, and cuts off readers that stall.
+//!
+//! hyper says when it has *taken* a body, not when the kernel has. So the connection counts itself: HTTP/1 answers come
+//! in order, each is a head up to an empty line and then exactly as many bytes as announced. The service announces each
+//! answer with [`Ledger::expect`] before hyper writes it.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+use crate::{
+    config::SETTLE_TIME,
+    metrics::{Kind, Metrics, Outcome},
+};
+
+/// An answer that hyper is about to write.
+#[derive(Clone, Copy, Debug)]
+enum Expected {
+    /// A head and so many body bytes.
+    Body { kind: Kind, len: u64 },
+    /// A head after which the connection is another protocol's.
+    Upgrade,
+}
+
+/// Answers announced by the service of one connection, oldest first.
+#[derive(Clone, Default)]
+pub(crate) struct Ledger(Arc<Mutex<VecDeque<Expected>>>);
+
+impl Ledger {
+    /// The next answer has `len` body bytes on the wire (0 for HEAD, 304 and the like).
+    pub(crate) fn expect(&self, kind: Kind, len: u64) {
+        self.push(Expected::Body { kind, len });
+    }
+
+    /// The next answer is `101 Switching Protocols`.
+    pub(crate) fn expect_upgrade(&self) {
+        self.push(Expected::Upgrade);
+    }
+
+    fn push(&self, expected: Expected) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(expected);
+    }
+
+    /// hyper's own refusals are not announced; they carry no body.
+    fn pop(&self) -> Expected {
+        let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        next.unwrap_or(Expected::Body { kind: Kind::other, len: 0 })
+    }
+}
+
+enum Position {
+    /// In a head; so many bytes of the CR LF CR LF that ends it were seen.
+    Head {
+        ending: u8,
+    },
+    Body {
+        kind: Kind,
+        sent: u64,
+        left: u64,
+    },
+    /// After an upgrade: not ours to count.
+    Foreign,
+}
+
+/// A connection that keeps the counters.
+pub(crate) struct Meter<IO> {
+    io: IO,
+    ledger: Ledger,
+    metrics: Arc<Metrics>,
+    position: Position,
+    /// The last answer, written whole, while the client may still turn out to be gone.
+    unsettled: Option<(Kind, u64)>,
+    settle: Option<Pin<Box<Sleep>>>,
+    stall: Option<Pin<Box<Sleep>>>,
+    stall_timeout: Duration,
+}
+
+impl<IO> Meter<IO> {
+    pub(crate) fn new(io: IO, ledger: Ledger, metrics: Arc<Metrics>, stall_timeout: Duration) -> Self {
+        let position = Position::Head { ending: 0 };
+        Self { io, ledger, metrics, position, unsettled: None, settle: None, stall: None, stall_timeout }
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        self.settle = None;
+        if let Some((kind, len)) = self.unsettled.take() {
+            self.metrics.sent(kind, outcome, len);
+        }
+    }
+
+    /// Follows `bytes` that the kernel took.
+    fn advance(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match &mut self.position {
+                Position::Foreign => return,
+                Position::Head { ending } => {
+                    let mut used = 0;
+                    while used < bytes.len() && *ending < 4 {
+                        *ending = match (bytes[used], *ending) {
+                            (b'\r', 0 | 2) | (b'\n', 1 | 3) => *ending + 1,
+                            (b'\r', _) => 1,
+                            _ => 0,
+                        };
+                        used += 1;
+                    }
+                    bytes = &bytes[used..];
+                    if *ending == 4 {
+                        self.position = match self.ledger.pop() {
+                            Expected::Upgrade => Position::Foreign,
+                            Expected::Body { len: 0, .. } => Position::Head { ending: 0 },
+                            Expected::Body { kind, len } => Position::Body { kind, sent: 0, left: len },
+                        };
+                    }
+                }
+                Position::Body { kind, sent, left } => {
+                    let used = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *sent += used as u64;
+                    *left -= used as u64;
+                    bytes = &bytes[used..];
+                    if *left == 0 {
+                        let whole = (*kind, *sent);
+                        self.position = Position::Head { ending: 0 };
+                        // A pipelining client has read nothing of the one before either, but it asked on.
+                        self.settle(Outcome::complete);
+                        self.unsettled = Some(whole);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turns a write that waits for too long into an error, which ends the connection.
+    fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let timeout = self.stall_timeout;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        ready!(stall.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes")))
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Meter<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.io).poll_read(cx, buf) {
+            // More was asked, or the connection was closed in good order: the last answer has been read.
+            Poll::Ready(Ok(())) => {
+                this.settle(Outcome::complete);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => {
+                this.settle(Outcome::cancelled);
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => {
+                if this.unsettled.is_some() {
+                    let settle = this.settle.get_or_insert_with(|| Box::pin(sleep(SETTLE_TIME)));
+                    if settle.as_mut().poll(cx).is_ready() {
+                        this.settle(Outcome::complete);
+                    }
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Meter<IO> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.io).poll_write_vectored(cx, bufs) {
+            Poll::Ready(Ok(written)) => {
+                this.stall = None;
+                let mut left = written;
+                for buf in bufs {
+                    let used = left.min(buf.len());
+                    this.advance(&buf[..used]);
+                    left -= used;
+                }
+                Poll::Ready(Ok(written))
+            }
+            Poll::Ready(Err(error)) => {
+                this.settle(Outcome::cancelled);
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => this.wait(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<IO> Drop for Meter<IO> {
+    fn drop(&mut self) {
+        self.settle(Outcome::complete);
+        if let Position::Body { kind, sent, .. } = self.position {
+            self.metrics.sent(kind, Outcome::cancelled, sent);
+        }
+    }
+}

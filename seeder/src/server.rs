@@ -1,0 +1,242 @@
+//! Listening, limits, and leaving in good order.
+
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    config::{ACCEPT_PAUSE, Config, DRAIN_TIMEOUT, FIRST_SCAN_TIMEOUT, HEAD_LIMIT, UNSENT_LIMIT},
+    error::SeederError,
+    files::Root,
+    library::Library,
+    meter::{Ledger, Meter},
+    metrics::Metrics,
+    service::{Service, Settings},
+};
+
+/// A seeder that has its addresses and serves once [`run`](Self::run).
+pub struct Seeder {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    admin: Option<(TcpListener, SocketAddr)>,
+    service: Arc<Service>,
+    config: Config,
+}
+
+/// Changes a running seeder from outside [`Seeder::run`].
+#[derive(Clone)]
+pub struct Control {
+    service: Arc<Service>,
+}
+
+impl Control {
+    /// Takes over what may change while it runs, `signaling` and `allow_origin` (the rest needs a restart), and walks
+    /// the folder again.
+    pub fn reload(&self, config: &Config) {
+        self.service.set_settings(Settings::of(config));
+        self.service.library.rescan();
+    }
+}
+
+impl Settings {
+    fn of(config: &Config) -> Self {
+        Self { signaling: config.signaling.clone(), allow_origin: config.allow_origin.clone() }
+    }
+}
+
+impl Seeder {
+    /// Opens the folder and the addresses of `config`, and walks the folder for playlists.
+    ///
+    /// # Errors
+    /// [`SeederError`] if the folder or an address cannot be had.
+    pub async fn bind(config: Config) -> Result<Self, SeederError> {
+        raise_file_limit();
+        let root = Root::new(&config.root).map_err(|source| SeederError::Root { path: config.root.clone(), source })?;
+        let (listener, local_addr) = listen(config.listen).await?;
+        let admin = match config.admin_listen {
+            Some(addr) => Some(listen(addr).await?),
+            None => None,
+        };
+        let metrics = Metrics::new();
+        let library = Library::start(root, &config, Arc::clone(&metrics));
+        let service = Arc::new(Service::new(Arc::clone(&library), metrics, Settings::of(&config)));
+        if timeout(FIRST_SCAN_TIMEOUT, library.first_scan()).await.is_err() {
+            tracing::info!("the folder is large: it is served while it is still being looked through");
+        }
+        Ok(Self { listener, local_addr, admin, service, config })
+    }
+
+    /// Where it listens for HTTP, with the port that was given to it.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Where it listens for `/healthz`, `/readyz` and `/metrics` alone.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, addr)| *addr)
+    }
+
+    /// A handle that stays valid while it runs.
+    pub fn control(&self) -> Control {
+        Control { service: Arc::clone(&self.service) }
+    }
+
+    /// Serves until `shutdown` is ready, then lets running answers end for [`DRAIN_TIMEOUT`].
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { listener, admin, service, config, .. } = self;
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let admin = admin.map(|(listener, _)| {
+            // Answers on while the others drain.
+            tokio::spawn(accept(listener, Arc::clone(&service), config.clone(), true, phases.clone()))
+        });
+        let main = tokio::spawn(accept(listener, Arc::clone(&service), config, false, phases));
+        shutdown.await;
+        service.drain();
+        let _ = phase.send(Phase::Draining);
+        let drained = async {
+            let _ = main.await;
+            if let Some(admin) = admin {
+                let _ = admin.await;
+            }
+        };
+        if timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+            tracing::warn!("some answers did not end in time and are cut off");
+        }
+        let _ = phase.send(Phase::Over);
+        service.library.stop();
+    }
+}
+
+/// What connections are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Phase {
+    Serving,
+    /// Take no more requests, end the running ones.
+    Draining,
+    /// End now.
+    Over,
+}
+
+async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), SeederError> {
+    let error = |source| SeederError::Listen { addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(error)?;
+    let local = listener.local_addr().map_err(error)?;
+    Ok((listener, local))
+}
+
+/// Takes connections until told to stop, then waits for theirs.
+async fn accept(
+    listener: TcpListener,
+    service: Arc<Service>,
+    config: Config,
+    admin: bool,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let places = u32::try_from(config.max_connections).unwrap_or(u32::MAX).clamp(1, 1 << 20);
+    let room = Arc::new(Semaphore::new(places as usize));
+    let mut stopped = pin!({
+        let mut phases = phases.clone();
+        async move {
+            let _ = phases.wait_for(|phase| *phase >= Phase::Draining).await;
+        }
+    });
+    loop {
+        let taken = async {
+            // Before accepting: who finds no room waits in the kernel's queue, and no file handle is spent.
+            let place = Arc::clone(&room).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            taken = taken => taken,
+            () = &mut stopped => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = serve(stream, peer, Arc::clone(&service), &config, admin, phases.clone());
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of file handles or memory, or a client that left at once: none is a reason to stop.
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    // All places are free again once the last connection has ended.
+    tokio::select! {
+        _ = room.acquire_many(places) => {}
+        _ = phases.wait_for(|phase| *phase == Phase::Over) => {}
+    }
+}
+
+/// Serves one connection to its end.
+fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: Arc<Service>,
+    config: &Config,
+    admin: bool,
+    mut phases: watch::Receiver<Phase>,
+) -> impl Future<Output = ()> + Send + use<> {
+    tune(&stream);
+    let metrics = Arc::clone(&service.metrics);
+    let ledger = Ledger::default();
+    let meter = Meter::new(stream, ledger.clone(), Arc::clone(&metrics), config.stall_timeout);
+    let handler = service_fn(move |request| {
+        let (service, ledger) = (Arc::clone(&service), ledger.clone());
+        async move { Ok::<_, Infallible>(service.respond(request, peer, admin, &ledger).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.header_timeout)
+        .max_buf_size(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(meter), handler)
+        .with_upgrades();
+    async move {
+        metrics.connections.inc();
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            _ = phases.wait_for(|phase| *phase >= Phase::Draining) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    _ = phases.wait_for(|phase| *phase == Phase::Over) => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            // Clients go away all the time.
+            tracing::debug!(%error, "a connection ended early");
+        }
+        metrics.connections.dec();
+    }
+}
+
+fn tune(stream: &TcpStream) {
+    // Neither is needed to serve: on failure it is only slower or counts less exactly.
+    let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_LIMIT);
+}
+
+/// Many systems start programs with 1024 file handles though they allow far more.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}

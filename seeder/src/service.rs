@@ -1,0 +1,270 @@
+//! What each path answers.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use http::{HeaderName, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use crate::{
+    answer::{Answer, Representation, Source, preflight, refuse, set, share, text},
+    body::Body,
+    config::{MAX_AGE, MAX_TARGET},
+    engine::{self, EngineFile},
+    files::{self, Opened},
+    library::Library,
+    meter::Ledger,
+    metrics::{Cache, Kind, Metrics},
+    range::{Wanted, wanted},
+};
+
+/// What a reload may change while connections are open.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Written as `SIGNALING` into playlists.
+    pub(crate) signaling: Option<String>,
+    /// Origins that may read; all if empty.
+    pub(crate) allow_origin: Vec<String>,
+}
+
+/// What all connections share.
+pub(crate) struct Service {
+    pub(crate) library: Arc<Library>,
+    pub(crate) metrics: Arc<Metrics>,
+    settings: RwLock<Arc<Settings>>,
+    draining: AtomicBool,
+}
+
+impl Service {
+    pub(crate) fn new(library: Arc<Library>, metrics: Arc<Metrics>, settings: Settings) -> Self {
+        Self { library, metrics, settings: RwLock::new(Arc::new(settings)), draining: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// From now on `/readyz` says that this server is leaving.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Answers `request` and announces the answer to the connection's `ledger`.
+    pub(crate) async fn respond(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        admin: bool,
+        ledger: &Ledger,
+    ) -> Response<Body> {
+        let settings = self.settings();
+        let Answer { mut response, kind, cache } = self.route(&request, peer, admin, &settings).await;
+        let out = response.headers_mut();
+        share(out, request.headers().get(header::ORIGIN), &settings.allow_origin);
+        set(out, HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
+        set(out, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        if request.method() == Method::HEAD && !response.headers().contains_key(header::CONTENT_LENGTH) {
+            let len = hyper::body::Body::size_hint(response.body()).lower();
+            response.headers_mut().insert(header::CONTENT_LENGTH, len.into());
+        }
+        if request.method() == Method::HEAD {
+            *response.body_mut() = Body::Memory(bytes::Bytes::new());
+        }
+        self.metrics.request(kind, response.status().as_u16(), cache);
+        ledger.expect(kind, hyper::body::Body::size_hint(response.body()).lower());
+        response
+    }
+
+    async fn route(&self, request: &Request<Incoming>, peer: SocketAddr, admin: bool, settings: &Settings) -> Answer {
+        let target = request.uri();
+        if target.path_and_query().map_or(0, |target| target.as_str().len()) > MAX_TARGET {
+            let what = format!("At most {MAX_TARGET} bytes of path and query are read. Shorten the URL.");
+            return refuse(StatusCode::URI_TOO_LONG, &what);
+        }
+        match *request.method() {
+            Method::OPTIONS => return preflight(),
+            Method::GET | Method::HEAD => {}
+            _ => {
+                let mut answer = refuse(StatusCode::METHOD_NOT_ALLOWED, "This server only gives. Use GET or HEAD.");
+                set(answer.response.headers_mut(), header::ALLOW, "GET, HEAD, OPTIONS");
+                return answer;
+            }
+        }
+        let path = target.path();
+        match path {
+            "/healthz" => text(StatusCode::OK, "ok"),
+            "/readyz" if self.draining.load(Ordering::Relaxed) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "draining: this server is about to stop")
+            }
+            "/readyz" => text(StatusCode::OK, self.library.health()),
+            "/metrics" => self.metrics_text(request, peer, admin),
+            _ if admin => refuse(StatusCode::NOT_FOUND, "Here are only /healthz, /readyz and /metrics."),
+            "/" => text(StatusCode::OK, front_page()),
+            _ => {
+                if let Some(encoded) = path.strip_prefix("/videos/") {
+                    return self.media(request, encoded, settings).await;
+                }
+                match path.strip_prefix('/').and_then(|name| Some((name, engine::file(name)?))) {
+                    Some((name, file)) => engine_file(request, name, file),
+                    None => refuse(StatusCode::NOT_FOUND, "There is nothing here. Videos are below /videos/."),
+                }
+            }
+        }
+    }
+
+    fn metrics_text(&self, request: &Request<Incoming>, peer: SocketAddr, admin: bool) -> Answer {
+        // A proxy on the same machine connects by loopback too, for whoever asks it.
+        let proxied = ["x-forwarded-for", "forwarded", "x-real-ip", "via"];
+        let direct = !proxied.iter().any(|name| request.headers().contains_key(*name));
+        if !admin && !(peer.ip().to_canonical().is_loopback() && direct) {
+            let what = "Metrics are answered to direct loopback connections, and to all at --admin-listen.";
+            return refuse(StatusCode::FORBIDDEN, what);
+        }
+        let mut answer = text(StatusCode::OK, self.metrics.encode());
+        let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        set(answer.response.headers_mut(), header::CONTENT_TYPE, media_type);
+        answer
+    }
+
+    /// A file below the root, a playlist with its tags, or a piece list.
+    async fn media(&self, request: &Request<Incoming>, encoded: &str, settings: &Settings) -> Answer {
+        let Some(rel) = files::relative(encoded) else { return missing() };
+        if files::is_playlist(&rel) {
+            match self.library.playlist(&rel, settings.signaling.as_deref()).await {
+                Ok(Some(tagged)) => {
+                    let representation = Representation {
+                        source: Source::Memory(tagged.bytes.clone()),
+                        media_type: files::media_type(&rel),
+                        etag: tagged.etag.clone(),
+                        last_modified: None,
+                        cache_control: format!("max-age={}", tagged.max_age),
+                        kind: Kind::playlist,
+                        cache: if tagged.hit { Cache::hit } else { Cache::miss },
+                    };
+                    return representation.answer(request.method(), request.headers());
+                }
+                // No playlist that we understand: a player may still make something of it.
+                Ok(None) => {}
+                Err(error) => return failed(&error),
+            }
+        } else if let Some(object) = rel.strip_suffix(".pieces")
+            && let Some(list) = self.library.list(object).await
+        {
+            let representation = Representation {
+                source: Source::Memory(list.bytes),
+                media_type: files::media_type(&rel),
+                etag: list.etag,
+                last_modified: None,
+                cache_control: format!("max-age={MAX_AGE}"),
+                kind: Kind::list,
+                cache: Cache::miss,
+            };
+            return representation.answer(request.method(), request.headers());
+        }
+        self.file(request, rel).await
+    }
+
+    async fn file(&self, request: &Request<Incoming>, rel: String) -> Answer {
+        let root = self.library.root().clone();
+        // Looking up a name may have to wait for a disk.
+        let opened = tokio::task::spawn_blocking(move || root.open(&rel).map(|opened| (rel, opened))).await;
+        let (rel, Opened { file, key, last_modified, age }) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return failed(&error),
+            Err(panic) => return failed(&io::Error::other(panic)),
+        };
+        let etag = key.etag();
+        let range = match wanted(request.headers(), &etag, key.size) {
+            Wanted::Part { start, len } => Some((start, len)),
+            Wanted::Whole | Wanted::Outside => None,
+        };
+        let known = self.library.touch(&rel, key, range);
+        // A name that carries the hash of its content can never mean another one. Any other may: the younger the file,
+        // the sooner it may change (live segments after a restart of the encoder).
+        let cache_control = if known.named_by_hash {
+            "public, max-age=31536000, immutable".to_owned()
+        } else {
+            format!("public, max-age={}", age.clamp(10, MAX_AGE))
+        };
+        let representation = Representation {
+            source: Source::File { file, size: key.size },
+            media_type: files::media_type(&rel),
+            etag,
+            last_modified,
+            cache_control,
+            kind: files::kind(&rel, known.init),
+            cache: Cache::none,
+        };
+        representation.answer(request.method(), request.headers())
+    }
+}
+
+fn engine_file(request: &Request<Incoming>, name: &str, file: &'static EngineFile) -> Answer {
+    match file {
+        EngineFile::NotBuilt => Answer {
+            kind: Kind::engine,
+            ..refuse(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "This seeder was built without the browser engine. Run `cargo xtask build`, then build it again.",
+            )
+        },
+        EngineFile::Built { bytes, etag } => {
+            let representation = Representation {
+                source: Source::Memory(bytes.clone()),
+                media_type: engine::media_type(name),
+                etag: etag.clone(),
+                last_modified: None,
+                // The script knows the hash of its wasm: one must not outlive the other in a cache.
+                cache_control: "no-cache".to_owned(),
+                kind: Kind::engine,
+                cache: Cache::hit,
+            };
+            representation.answer(request.method(), request.headers())
+        }
+    }
+}
+
+fn missing() -> Answer {
+    refuse(
+        StatusCode::NOT_FOUND,
+        "There is no such file. Paths below /videos/ are relative to the folder given as --root.",
+    )
+}
+
+fn failed(error: &io::Error) -> Answer {
+    match error.kind() {
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::InvalidFilename => missing(),
+        io::ErrorKind::PermissionDenied => {
+            refuse(StatusCode::FORBIDDEN, "The seeder may not read this file. Let its user read it.")
+        }
+        _ => {
+            tracing::warn!(%error, "a file cannot be read");
+            let mut answer =
+                refuse(StatusCode::SERVICE_UNAVAILABLE, "The file cannot be read now. Try again; the log says why.");
+            set(answer.response.headers_mut(), header::RETRY_AFTER, "1");
+            answer
+        }
+    }
+}
+
+fn front_page() -> String {
+    format!(
+        "marea-seeder {}\n\n/videos/…       the files below --root, playlists with verification tags\n\
+         /marea.js       the script for pages, with /marea.wasm and /marea-hls.js\n\
+         /signal         where viewers meet\n/healthz /readyz /metrics\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
