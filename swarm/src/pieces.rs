@@ -35,11 +35,14 @@ pub fn merge(list: &[Cv]) -> Option<Root> {
     match list {
         [] => None,
         [only] => Some(Root(*only)),
-        _ => {
-            let (left, right) = list.split_at(left_len(list.len()));
-            Some(Root(*merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash).as_bytes()))
-        }
+        _ => Some(merge_several(list)),
     }
+}
+
+/// The same for at least two values.
+fn merge_several(list: &[Cv]) -> Root {
+    let (left, right) = list.split_at(left_len(list.len()));
+    Root(*merge_subtrees_root(&subtree(left), &subtree(right), Mode::Hash).as_bytes())
 }
 
 /// Chaining value over the pieces of a non-empty part of a list. The recursion is as deep as the tree: at most 32.
@@ -121,7 +124,8 @@ impl ObjectHasher {
             // A full piece is closed only when more follows: the only piece of an object hashes as a root.
             if self.filled == PIECE_SIZE {
                 self.list.push(self.piece.finalize_non_root());
-                self.piece.reset();
+                // Not `reset`, which keeps the offset.
+                self.piece = blake3::Hasher::new();
                 self.piece.set_input_offset(self.size);
                 self.filled = 0;
             }
@@ -142,8 +146,7 @@ impl ObjectHasher {
             return HashedObject { size, root, list: if size == 0 { Vec::new() } else { vec![root.0] } };
         }
         list.push(piece.finalize_non_root());
-        let root = merge(&list).unwrap_or(Root([0; 32]));
-        HashedObject { size, root, list }
+        HashedObject { size, root: merge_several(&list), list }
     }
 }
 

@@ -4,6 +4,7 @@
 //! a text can make it fail beyond [`PlaylistError`] or take more memory than its bounds. Numbers are `u64` on every
 //! target, since byte ranges beyond 4 GiB are common in single-file packaging.
 
+mod delta;
 mod media;
 mod multivariant;
 mod text;
@@ -259,9 +260,7 @@ impl MediaPlaylist {
     /// that differ only in the query must not be taken for each other.
     pub fn find_exact(&self, url: &str, range: Option<ByteRange>) -> Option<&ObjectRef> {
         let url = text::without_fragment(url);
-        self.locators()
-            .find(|(locator, _)| locator.range == range && locator.url == url)
-            .map(|(_, object)| object)
+        self.locators().find(|(locator, _)| locator.range == range && locator.url == url).map(|(_, object)| object)
     }
 
     /// The object that a player's request names: that of the exact URL, else that of the URL whose path is the same, if
