@@ -1,0 +1,165 @@
+// A test and everything it starts: taken down in reverse order whatever happens, reported on when something fails.
+
+import { after, test } from "node:test";
+import { launch, openViewer } from "./browser.mjs";
+import { copyLadder } from "./media.mjs";
+import { startNginx } from "./nginx.mjs";
+import { startPageServer } from "./page-server.mjs";
+import * as paths from "./paths.mjs";
+import { run, start } from "./process.mjs";
+import { cuttableProxy } from "./proxy.mjs";
+
+/** @type {Promise<import("puppeteer-core").Browser> | null} */
+let browser = null;
+after(async () => {
+  await (await browser)?.close();
+  browser = null;
+});
+
+/**
+ * A test with a bed.
+ * @param {string} name
+ * @param {(bed: Bed) => Promise<void>} body
+ * @param {{ timeout?: number, skip?: string | false }} [options]
+ */
+export function scenario(name, body, { timeout = 180_000, skip = false } = {}) {
+  test(name, { timeout, skip }, async (t) => {
+    const bed = new Bed(t);
+    try {
+      await body(bed);
+    } catch (error) {
+      console.log(await bed.report());
+      throw error;
+    } finally {
+      await bed.close();
+    }
+  });
+}
+
+export class Bed {
+  /** @type {import("./browser.mjs").Viewer[]} */
+  viewers = [];
+  /** @type {import("./process.mjs").Program[]} */
+  programs = [];
+  /** @type {(() => unknown)[]} */
+  #undo = [];
+  /** @type {Awaited<ReturnType<typeof startPageServer>> | null} */
+  #pages = null;
+
+  /** @param {import("node:test").TestContext} t */
+  constructor(t) {
+    this.t = t;
+  }
+
+  /** Registers something to take down. @template T @param {T} thing @param {() => unknown} undo @returns {T} */
+  keep(thing, undo) {
+    this.#undo.push(undo);
+    return thing;
+  }
+
+  /** A line of results below the test's name. @param {string} line */
+  say(line) {
+    this.t.diagnostic(line);
+  }
+
+  /** A copy of a ladder. @param {Parameters<typeof copyLadder>[0]} [options] */
+  async media(options) {
+    const media = await copyLadder(options);
+    return this.keep(media, media.close);
+  }
+
+  /**
+   * Starts a program.
+   * @param {string} file
+   * @param {string[]} args
+   * @param {Parameters<typeof start>[2]} [options]
+   */
+  async program(file, args, options) {
+    const program = await start(file, args, options);
+    this.programs.push(program);
+    return this.keep(program, () => program.stop());
+  }
+
+  /**
+   * A seeder that serves these media.
+   * @param {import("./media.mjs").Media} media
+   * @param {{ listen?: string, args?: string[] }} [options]
+   */
+  async seeder(media, { listen = "127.0.0.1:0", args = [] } = {}) {
+    const program = await this.program(paths.program("marea-seeder"), ["serve", "--root", media.root, "--listen", listen, ...args]);
+    const origin = originOf(program);
+    return { program, origin, video: `${origin}/videos/${media.name}/master.m3u8`, script: `${origin}/marea.js` };
+  }
+
+  /** Signaling by itself. @param {{ listen?: string, args?: string[] }} [options] */
+  async signaling({ listen = "127.0.0.1:0", args = [] } = {}) {
+    const program = await this.program(paths.program("marea-signaling"), ["--listen", listen, ...args]);
+    const origin = originOf(program);
+    return { program, origin, url: `${origin.replace("http", "ws")}/signal` };
+  }
+
+  /** Plain nginx over a folder. @param {string} root */
+  async nginx(root) {
+    const server = await startNginx(root);
+    this.programs.push(server.program);
+    return this.keep(server, server.close);
+  }
+
+  /** Tags a folder for static hosts. @param {string} dir @param {string[]} [args] */
+  async annotate(dir, args = []) {
+    const { code, output } = await run(paths.program("marea-seeder"), ["annotate", dir, ...args]);
+    if (code !== 0) throw new Error(`annotate ended with ${code}:\n${output}`);
+    return output;
+  }
+
+  /** A line to a server that can be cut. @param {string} target */
+  async proxy(target) {
+    const proxy = await cuttableProxy(target);
+    return this.keep(proxy, proxy.close);
+  }
+
+  async pages() {
+    if (!this.#pages) {
+      const pages = await startPageServer();
+      this.#pages = this.keep(pages, pages.close);
+    }
+    return this.#pages;
+  }
+
+  /**
+   * Opens a page as a new viewer.
+   * @param {import("./page-server.mjs").Page} page
+   * @param {Parameters<typeof openViewer>[2] & { browser?: import("puppeteer-core").Browser }} [options]
+   */
+  async viewer(page, { name = `viewer ${this.viewers.length + 1}`, ...options } = {}) {
+    const url = (await this.pages()).add(page);
+    const shared = options.browser ?? (await (browser ??= launch()));
+    const viewer = await openViewer(shared, url, { ...options, name });
+    this.viewers.push(viewer);
+    return this.keep(viewer, () => viewer.close());
+  }
+
+  async report() {
+    const parts = [];
+    for (const viewer of this.viewers) parts.push(await viewer.report());
+    for (const { name, lines } of this.programs) parts.push(`--- ${name}`, ...lines.slice(-40).map((line) => `    ${line}`));
+    return parts.join("\n");
+  }
+
+  async close() {
+    for (const undo of this.#undo.reverse()) {
+      try {
+        await undo();
+      } catch (error) {
+        console.log(`clean-up: ${error}`);
+      }
+    }
+  }
+}
+
+/** @param {import("./process.mjs").Program} program */
+export function originOf(program) {
+  const found = /http:\/\/\S+/.exec(program.ready);
+  if (!found) throw new Error(`${program.name} said no address: ${program.ready}`);
+  return found[0].replace(/\/$/, "");
+}

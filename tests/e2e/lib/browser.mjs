@@ -1,0 +1,225 @@
+// One Chromium per test file; viewers are separate browser contexts in it, as separate as strangers' profiles.
+
+import puppeteer from "puppeteer-core";
+import * as paths from "./paths.mjs";
+import { recorder } from "./recorder.mjs";
+
+const FLAGS = [
+  "--no-sandbox",
+  "--no-first-run",
+  "--mute-audio",
+  "--disable-quic",
+  "--disable-background-networking",
+  // Players of a page start by themselves here, as after a click.
+  "--autoplay-policy=no-user-gesture-required",
+  // Several viewers share one browser, but each of them is looking.
+  "--disable-background-timer-throttling",
+  "--disable-backgrounding-occluded-windows",
+  "--disable-renderer-backgrounding",
+  // Each viewer in a process of its own, so that one can be killed.
+  "--site-per-process",
+  "--process-per-tab",
+  "--disable-features=CalculateNativeWinOcclusion,IntensiveWakeUpThrottling",
+];
+
+/** Console lines kept per viewer for a failure's report. */
+const KEPT_LINES = 300;
+
+/**
+ * @param {{ executablePath?: string }} [options]
+ */
+export async function launch({ executablePath = paths.chromium } = {}) {
+  return puppeteer.launch({ executablePath, pipe: true, headless: true, args: FLAGS, protocolTimeout: 120_000 });
+}
+
+/**
+ * Opens a page as a new viewer.
+ * @param {import("puppeteer-core").Browser} browser
+ * @param {string} url
+ * @param {{ name?: string, keepBytes?: boolean, storage?: Record<string, string>, before?: Function }} [options] `before` runs
+ *   in the page before anything else.
+ */
+export async function openViewer(browser, url, { name = "viewer", keepBytes = false, before } = {}) {
+  const context = await browser.createBrowserContext();
+  const page = await context.newPage();
+  const viewer = new Viewer(name, context, page);
+  page.on("console", (message) => viewer.log(`${message.type()}: ${message.text()}`));
+  page.on("pageerror", (error) => {
+    viewer.pageErrors.push(String(error));
+    viewer.log(`page error: ${error}`);
+  });
+  page.on("requestfailed", (request) => viewer.log(`failed: ${request.url()} ${request.failure()?.errorText}`));
+  const devtools = await page.createCDPSession();
+  await devtools.send("Network.enable");
+  devtools.on("Network.webSocketCreated", ({ url: socket }) => viewer.sockets.push(socket));
+  devtools.on("Network.requestWillBeSent", ({ request }) => viewer.requests.push(request.url));
+  viewer.devtools = devtools;
+  await page.evaluateOnNewDocument(recorder, { keepBytes });
+  if (before) await page.evaluateOnNewDocument(/** @type {any} */ (before));
+  await page.goto(url, { waitUntil: "load" });
+  return viewer;
+}
+
+export class Viewer {
+  /** URLs of WebSockets the page opened. @type {string[]} */
+  sockets = [];
+  /** URLs the page asked for by HTTP. @type {string[]} */
+  requests = [];
+  /** Uncaught errors of the page. @type {string[]} */
+  pageErrors = [];
+  /** @type {string[]} */
+  lines = [];
+  gone = false;
+  /** @type {import("puppeteer-core").CDPSession} */
+  devtools;
+
+  /** @param {string} name @param {import("puppeteer-core").BrowserContext} context @param {import("puppeteer-core").Page} page */
+  constructor(name, context, page) {
+    this.name = name;
+    this.context = context;
+    this.page = page;
+  }
+
+  /** @param {string} line */
+  log(line) {
+    this.lines.push(line);
+    if (this.lines.length > KEPT_LINES) this.lines.shift();
+  }
+
+  /** Starts playback, as a click does. */
+  async play(id = "v0") {
+    await this.page.evaluate((id) => {
+      void /** @type {HTMLVideoElement} */ (document.getElementById(id)).play().catch(() => {});
+    }, id);
+  }
+
+  /** @param {number} time */
+  async seek(time, id = "v0") {
+    await this.page.evaluate(
+      (id, time) => {
+        /** @type {HTMLVideoElement} */ (document.getElementById(id)).currentTime = time;
+      },
+      id,
+      time,
+    );
+  }
+
+  /**
+   * Waits for a state of the page.
+   * @param {string} what In words, for the failure.
+   * @param {(...args: any[]) => unknown} predicate Runs in the page.
+   * @param {{ timeout?: number, args?: unknown[], polling?: number }} [options]
+   */
+  async until(what, predicate, { timeout = 60_000, args = [], polling = 100 } = {}) {
+    try {
+      await this.page.waitForFunction(/** @type {any} */ (predicate), { timeout, polling }, ...args);
+    } catch (error) {
+      throw new Error(`${this.name}: waited in vain for: ${what} (${/** @type {Error} */ (error).message})`);
+    }
+  }
+
+  /** @param {number} time @param {number} [timeout] */
+  playedTo(time, timeout = 60_000, id = "v0") {
+    return this.until(
+      `${id} played to ${time} s`,
+      (id, time) => /** @type {HTMLVideoElement} */ (document.getElementById(id)).currentTime >= time,
+      { timeout, args: [id, time] },
+    );
+  }
+
+  ended(timeout = 120_000, id = "v0") {
+    return this.until(
+      `${id} played to its end`,
+      (id) => /** @type {HTMLVideoElement} */ (document.getElementById(id)).ended,
+      { timeout, args: [id] },
+    );
+  }
+
+  /** @param {string} state @param {number} [timeout] */
+  state(state, timeout = 30_000, session = 0) {
+    return this.until(`state ${state}`, (index, state) => window.__recorder.session(index)?.state === state, {
+      timeout,
+      args: [session, state],
+    });
+  }
+
+  /** @param {string} reason @param {number} [timeout] */
+  reason(reason, timeout = 30_000, session = 0) {
+    return this.until(
+      `reason ${reason}`,
+      (index, reason) => window.__recorder.session(index)?.stats().reasons.includes(reason),
+      { timeout, args: [session, reason] },
+    );
+  }
+
+  /** At least `count` open neighbours. @param {number} count @param {number} [timeout] */
+  neighbours(count, timeout = 30_000, session = 0) {
+    return this.until(
+      `${count} open neighbours`,
+      (index, count) =>
+        (window.__recorder.session(index)?.stats().peers ?? []).filter((peer) => peer.state === "open").length >= count,
+      { timeout, args: [session, count] },
+    );
+  }
+
+  /** Everything that was written down so far, every hash done. */
+  async snapshot() {
+    await this.until("hashes of delivered bytes", () => window.__recorder.hashing === 0, { timeout: 30_000 });
+    return this.page.evaluate(() => window.__recorder.snapshot());
+  }
+
+  /** `stats()` of a session. */
+  async stats(session = 0) {
+    return this.page.evaluate((index) => window.__recorder.session(index)?.stats() ?? null, session);
+  }
+
+  /** Bytes of the page's heap, its buffers and its wasm memories, after garbage collection. */
+  async memory() {
+    await this.devtools.send("HeapProfiler.collectGarbage");
+    const usage = /** @type {any} */ (await this.devtools.send("Runtime.getHeapUsage"));
+    return { heap: usage.usedSize, buffers: usage.backingStorageSize ?? 0, total: usage.usedSize + (usage.backingStorageSize ?? 0) };
+  }
+
+  /** Closes the tab; the page has no time to say good-bye. */
+  async close() {
+    if (this.gone) return;
+    this.gone = true;
+    await this.context.close().catch(() => {});
+  }
+
+  /** Kills the page's renderer process. */
+  async crash() {
+    this.gone = true;
+    const crashed = new Promise((resolve) => this.page.once("error", resolve));
+    this.devtools.send("Page.crash").catch(() => {});
+    await crashed;
+  }
+
+  /** What a failure's report needs. */
+  async report() {
+    const head = `--- ${this.name}`;
+    const log = this.lines.slice(-40).map((line) => `    ${line}`);
+    if (this.gone) return [`${head} (gone)`, ...log].join("\n");
+    try {
+      const shot = await this.page.evaluate(() => window.__recorder.snapshot());
+      const tail = (list) => list.slice(-25).map((entry) => `    ${JSON.stringify(entry)}`);
+      return [
+        head,
+        `  videos: ${JSON.stringify(shot.videos)} visibility: ${shot.visibility}`,
+        ...shot.sessions.map((session) => `  session: ${JSON.stringify(session)}`),
+        `  stalls: ${JSON.stringify(shot.stalls)}`,
+        `  connections: ${shot.connections} open of ${shot.connectionsMade}; sockets: ${this.sockets.join(" ")}`,
+        `  player errors: ${JSON.stringify(shot.playerErrors.slice(-10))}`,
+        `  delivered: ${shot.delivered.length}, last: ${JSON.stringify(shot.delivered.slice(-5))}`,
+        "  media events:",
+        ...tail(shot.media),
+        "  session events:",
+        ...tail(shot.events.filter((event) => event.type !== "segment")),
+        "  console:",
+        ...log,
+      ].join("\n");
+    } catch (error) {
+      return [head, `  no report: ${error}`, ...log].join("\n");
+    }
+  }
+}

@@ -1,0 +1,105 @@
+// Assertions that several tests share. Each says the figures it saw.
+
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { relative } from "node:path";
+import { fileOf, readPlaylist, renditions, sha256 } from "./media.mjs";
+
+/** @typedef {any} Snapshot What `Viewer.snapshot()` gives. */
+
+/** Longest `waiting` that is no stall, in ms: a frame or two that a busy machine is late, which nobody sees. */
+const BLINK_MS = 100;
+
+/**
+ * No stall after the start. Both our own observation and the session's figure are asked.
+ * @param {Snapshot} shot
+ * @param {string} who
+ */
+export function noStall(shot, who) {
+  const stalls = shot.stalls.filter((stall) => stall.ms > BLINK_MS);
+  assert.deepEqual(stalls, [], `${who} stalled: ${JSON.stringify(stalls)}`);
+  for (const { stats } of shot.sessions) {
+    const { stalls: count, stalledMs } = stats.playback;
+    assert.ok(stalledMs <= BLINK_MS, `${who}: stats() count ${count} stalls of ${stalledMs} ms`);
+  }
+}
+
+/**
+ * Every byte that the player's loader was given is the file's.
+ * @param {Snapshot} shot
+ * @param {import("./media.mjs").Media} media
+ * @param {string} who
+ * @returns {Promise<number>} Bytes compared.
+ */
+export async function rightBytes(shot, media, who) {
+  let bytes = 0;
+  assert.ok(shot.delivered.length > 0, `${who}: nothing was delivered to the player`);
+  for (const entry of shot.delivered) {
+    const file = fileOf(media, entry.url);
+    const hash = entry.sha256 ?? createHash("sha256").update(Buffer.from(entry.base64 ?? "", "base64")).digest("hex");
+    assert.equal(
+      hash,
+      await sha256(file, entry.range),
+      `${who}: ${relative(media.root, file)} ${JSON.stringify(entry.range)} has other bytes (${entry.bytes}) than the file`,
+    );
+    bytes += entry.bytes;
+  }
+  return bytes;
+}
+
+/**
+ * Every segment of the timeline reached the player: one rendition of the picture at each place, and the sound.
+ * @param {Snapshot} shot
+ * @param {import("./media.mjs").Media} media
+ * @param {string} who
+ */
+export async function wholeFilm(shot, media, who) {
+  const { video, audio } = await renditions(media);
+  const files = new Set(shot.delivered.map((entry) => fileOf(media, entry.url)));
+  const ladders = await Promise.all(video.map(readPlaylist));
+  for (let at = 0; at < ladders[0].segments.length; at += 1) {
+    const any = ladders.some(({ segments }) => files.has(segments[at].file));
+    assert.ok(any, `${who}: picture segment ${at} never reached the player`);
+  }
+  for (const { segments } of await Promise.all(audio.slice(0, 1).map(readPlaylist))) {
+    for (const { file } of segments) assert.ok(files.has(file), `${who}: ${relative(media.root, file)} never reached the player`);
+  }
+}
+
+/** Sums of `stats().bytes` over all sessions of these snapshots. @param {Snapshot[]} shots */
+export function totals(shots) {
+  const total = { http: 0, viewers: 0, mirrors: 0, edge: 0, uploaded: 0, wasted: 0, prefetched: 0 };
+  for (const { sessions } of shots) {
+    for (const { stats } of sessions) for (const key of Object.keys(total)) total[key] += stats.bytes[key];
+  }
+  const all = total.http + total.viewers + total.mirrors + total.edge;
+  return { ...total, all, share: all === 0 ? 0 : (total.viewers + total.mirrors) / all };
+}
+
+/** @param {ReturnType<typeof totals>} total */
+export function summary(total) {
+  const mb = (/** @type {number} */ bytes) => `${(bytes / 1e6).toFixed(2)} MB`;
+  return (
+    `${(total.share * 100).toFixed(1)} % from viewers (${mb(total.viewers)}), ${mb(total.http + total.edge)} from the server, ` +
+    `${mb(total.wasted)} wasted, ${mb(total.uploaded)} uploaded`
+  );
+}
+
+/** @param {number} value @param {number} least @param {string} what */
+export function atLeast(value, least, what) {
+  assert.ok(value >= least, `${what}: ${value} is below ${least}`);
+}
+
+/** @param {number} value @param {number} most @param {string} what */
+export function atMost(value, most, what) {
+  assert.ok(value <= most, `${what}: ${value} is above ${most}`);
+}
+
+/** No session was given an `integrity` event and nothing was rejected. @param {Snapshot} shot @param {string} who */
+export function nothingRejected(shot, who) {
+  for (const { stats } of shot.sessions) {
+    assert.equal(stats.integrity.rejected, 0, `${who}: ${stats.integrity.rejected} pieces or lists were rejected`);
+    const banned = stats.peers.filter((peer) => peer.state === "banned");
+    assert.deepEqual(banned, [], `${who} banned ${JSON.stringify(banned)}`);
+  }
+}
