@@ -15,16 +15,6 @@ impl Rng {
         self.0.fill(&mut out);
         out
     }
-
-    /// Uniform in `[0, 1)`.
-    pub(crate) fn unit(&mut self) -> f64 {
-        (u64::from_le_bytes(self.bytes()) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Uniform below `bound`; 0 when `bound` is 0.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        ((self.unit() * bound as f64) as usize).min(bound.saturating_sub(1))
-    }
 }
 
 impl fmt::Debug for Rng {

@@ -392,7 +392,10 @@ impl Swarm {
         let entry = self.objects.get_mut(object);
         let len = u64::from(entry.piece_len(piece));
         if !entry.have.insert(piece) {
-            self.bytes.wasted += len;
+            // What a transfer brought in vain is counted when it ends.
+            if matches!(source, Source::Peer(..)) {
+                self.bytes.wasted += len;
+            }
             self.actions.push_back(Action::Discard { source, piece: Some(piece) });
             return;
         }
@@ -416,6 +419,7 @@ impl Swarm {
         self.actions.push_back(Action::Keep { source, object, piece });
         self.news.entry(object).or_default().insert(piece);
         self.claim_fulfilled(object, piece);
+        self.call_off(object, piece);
         self.deliver(object);
     }
 

@@ -321,10 +321,13 @@ impl Swarm {
         self.drop_transfer(fetch);
     }
 
-    /// Pieces that HTTP transfers of this object are to bring.
+    /// Pieces that HTTP transfers of this object are to bring, or have brought and that wait for the list.
     pub(super) fn covered(&self, object: Object) -> Bitfield {
         let mut covered = Bitfield::default();
         let count = self.entry(object).count;
+        for (_, piece) in self.entry(object).pending.keys() {
+            covered.insert(*piece);
+        }
         for transfer in self.transfers.values().filter(|transfer| transfer.object == object) {
             for piece in transfer.next..transfer.end.min(count) {
                 covered.insert(piece);

@@ -165,6 +165,18 @@ impl Neighbour {
         self.rtt.mean() + f64::from(self.outstanding() + 1) * f64::from(PIECE_SIZE) * 1_000.0 / rate
     }
 
+    /// Pieces of `object` that were asked of it and that it can bring within `within_ms`, as far as its rate tells.
+    pub(crate) fn bringing(&self, object: Object, now: Millis, within_ms: f64) -> impl Iterator<Item = u32> + '_ {
+        let rate = if self.capacity > 0.0 { self.capacity } else { config::STRANGER_RATE };
+        let in_time = (within_ms * rate / 1_000.0 / f64::from(PIECE_SIZE)) as usize;
+        let late = move |asked: &&Asked| now >= asked.since.max(self.frame_at) + self.patience() / 2;
+        let queue = self.asked.values().filter(move |asked| !late(asked));
+        queue
+            .flat_map(|asked| asked.pieces.keys().map(|&piece| (asked.object, piece)))
+            .take(in_time)
+            .filter_map(move |(other, piece)| (other == object).then_some(piece))
+    }
+
     /// How long it may be silent while something is asked of it, in milliseconds.
     pub(crate) fn patience(&self) -> Millis {
         ((4.0 * self.rtt.high()) as Millis).max(config::SILENCE_MS) + config::UPLOAD_QUEUE_MS

@@ -12,7 +12,7 @@ use crate::{
     config,
     ids::{Millis, Oid},
     pieces::Cv,
-    proof::{self, Role},
+    proof,
     wire::{Control, FRAME_PAYLOAD, Frame, Hello, PeerKind, PieceSet, WIRE_VERSIONS, decode_control},
 };
 
@@ -60,13 +60,11 @@ impl Swarm {
     fn hello(&mut self, peer: Peer, hello: &Hello) {
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         let setup = &neighbour.setup;
-        let theirs = match setup.role {
-            Role::Offerer => Role::Answerer,
-            Role::Answerer => Role::Offerer,
-        };
-        let right = proof::proof(&self.key, theirs, &hello.nonce, &setup.remote_fingerprint, &setup.local_fingerprint);
-        // blake3::Hash compares in constant time. Our own nonce coming back is a reflection.
-        if blake3::Hash::from(right) != blake3::Hash::from(hello.proof) || hello.nonce == neighbour.nonce {
+        let theirs = setup.role.other();
+        let (remote, local) = (&setup.remote_fingerprint, &setup.local_fingerprint);
+        let right = proof::verify(&self.key, theirs, &hello.nonce, remote, local, &hello.proof);
+        // Our own nonce coming back is a reflection.
+        if !right || hello.nonce == neighbour.nonce {
             self.close(peer, CloseReason::WrongProof);
             return;
         }
@@ -256,7 +254,7 @@ impl Swarm {
         let (object, entry) = (asked.object, self.objects.get(asked.object));
         let piece_len = entry.piece_len(frame.piece);
         let expected = piece_len.saturating_sub(frame.offset).min(FRAME_PAYLOAD);
-        if frame.oid != entry.oid || frame.offset % FRAME_PAYLOAD != 0 || len == 0 || len != expected {
+        if frame.oid != entry.oid || !frame.offset.is_multiple_of(FRAME_PAYLOAD) || len == 0 || len != expected {
             self.bytes.wasted += u64::from(len);
             self.close(peer, CloseReason::Garbage);
             return None;
@@ -283,6 +281,26 @@ impl Swarm {
             neighbour.asked.remove(&request);
         }
         self.judge(peer, request, object, piece, cv);
+    }
+
+    /// A piece came from elsewhere: whoever was asked for it need not send it any more.
+    pub(super) fn call_off(&mut self, object: Object, piece: u32) {
+        let mut done = Vec::new();
+        for (&peer, neighbour) in &mut self.neighbours {
+            for (&id, asked) in &mut neighbour.asked {
+                if asked.object == object && asked.pieces.remove(&piece).is_some() {
+                    done.push((peer, id, asked.pieces.is_empty()));
+                }
+            }
+            neighbour.asked.retain(|_, asked| !asked.pieces.is_empty());
+        }
+        for (peer, id, empty) in done {
+            let source = Source::Peer(peer, id);
+            self.actions.push_back(Action::Discard { source, piece: Some(piece) });
+            if empty {
+                self.send(peer, &Control::Cancel { id });
+            }
+        }
     }
 
     /// Keeps a neighbour's piece if it is right; a wrong one is proof against whoever sent it.
@@ -366,7 +384,7 @@ impl Swarm {
         let now = self.now;
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         neighbour.capacity /= 2.0;
-        neighbour.busy_until = now + (2 * config::BUSY_MS << neighbour.silent.min(4));
+        neighbour.busy_until = now + ((2 * config::BUSY_MS) << neighbour.silent.min(4));
         neighbour.silent += 1;
         for id in std::mem::take(&mut neighbour.asked).into_keys() {
             self.send(peer, &Control::Cancel { id });

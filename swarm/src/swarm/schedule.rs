@@ -97,13 +97,13 @@ impl Swarm {
             }
             return;
         }
-        if let Some((at, status, times)) = entry.http_failed {
-            if now < at + (config::HTTP_RETRY_MS << (times - 1).min(3)) {
-                if !self.peers_may_bring(object) {
-                    self.fail(object, status);
-                }
-                return;
+        if let Some((at, status, times)) = entry.http_failed
+            && now < at + (config::HTTP_RETRY_MS << (times - 1).min(3))
+        {
+            if !self.peers_may_bring(object) {
+                self.fail(object, status);
             }
+            return;
         }
         let covered = self.covered(object);
         let open: Vec<&Neighbour> = self.neighbours.values().filter(|n| n.open).collect();
@@ -117,16 +117,13 @@ impl Swarm {
         let guard = (config::GUARD_MS as f64).max(2.0 * time) + jitter;
         let slack = want.deadline - now as f64;
         if open.is_empty() || slack <= guard {
-            // Under way from a neighbour that is not late: raced only when the playhead is there and it dawdles.
+            // What neighbours bring in time, or sooner than HTTP could, is left to them; the rest is raced.
+            let in_time = slack.max(self.http.time(1));
             let mut taken = covered;
             for neighbour in open {
-                for asked in neighbour.asked.values().filter(|asked| asked.object == object) {
-                    if now < asked.since.max(neighbour.frame_at) + neighbour.patience() / 2 {
-                        asked.pieces.keys().for_each(|&piece| {
-                            taken.insert(piece);
-                        });
-                    }
-                }
+                neighbour.bringing(object, now, in_time).for_each(|piece| {
+                    taken.insert(piece);
+                });
             }
             self.fill_by_http(object, &taken);
             return;

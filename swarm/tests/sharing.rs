@@ -1,0 +1,230 @@
+//! Viewers of one video in virtual time: who pays, who waits, what survives.
+
+mod bed;
+
+use bed::{World, segment_url};
+use marea_swarm::config::Config;
+
+const SIZE: usize = 600_000;
+
+#[test]
+fn a_lone_viewer_plays_over_http_alone() {
+    let mut world = World::vod(15, SIZE);
+    let viewer = world.join(0);
+    world.run(70_000);
+    world.assert_right();
+    assert_eq!(world.viewers[viewer].delivered.len(), 15);
+    assert_eq!(world.viewers[viewer].stalled_ms, 0.0);
+    assert!((world.copies() - 1.0).abs() < 0.001, "{} copies", world.copies());
+    assert_eq!(world.server.requests, 15, "one plain GET per segment and no piece lists");
+}
+
+#[test]
+fn four_viewers_ten_seconds_apart_take_little_more_than_one_copy() {
+    let mut world = World::vod(15, SIZE);
+    for index in 0..4 {
+        world.join(index * 10_000);
+    }
+    world.run(110_000);
+    world.assert_right();
+    for viewer in &world.viewers {
+        assert_eq!(viewer.delivered.len(), 15);
+        assert_eq!(viewer.stalled_ms, 0.0);
+        assert!(viewer.started_at.is_some_and(|ms| ms < 400), "started after {:?} ms", viewer.started_at);
+    }
+    assert!(world.copies() < 1.35, "{} copies", world.copies());
+}
+
+#[test]
+fn a_flash_crowd_shares_out_the_first_copy() {
+    let mut world = World::vod(15, SIZE);
+    for index in 0..4 {
+        world.join(index * 500);
+    }
+    world.run(90_000);
+    world.assert_right();
+    for viewer in &world.viewers {
+        assert_eq!(viewer.delivered.len(), 15);
+        assert_eq!(viewer.stalled_ms, 0.0);
+    }
+    assert!(world.copies() < 1.6, "{} copies", world.copies());
+}
+
+#[test]
+fn loss_and_latency_cost_no_stall() {
+    let mut world = World::vod(15, SIZE);
+    world.link.latency = 80;
+    world.link.loss = 0.05;
+    for index in 0..4 {
+        world.join(index * 5_000);
+    }
+    world.run(100_000);
+    world.assert_right();
+    assert!(world.viewers.iter().all(|viewer| viewer.stalled_ms == 0.0 && viewer.delivered.len() == 15));
+    assert!(world.copies() < 1.8, "{} copies", world.copies());
+}
+
+#[test]
+fn slow_uplinks_save_bytes_and_cost_no_stall() {
+    let mut world = World::vod(15, SIZE);
+    world.link.rate = 60.0; // 0.48 Mbit/s for a stream of 1.2 Mbit/s
+    for index in 0..4 {
+        world.join(index * 5_000);
+    }
+    world.run(100_000);
+    world.assert_right();
+    assert!(world.viewers.iter().all(|viewer| viewer.stalled_ms == 0.0 && viewer.delivered.len() == 15));
+    assert!(world.copies() < 3.9, "{} copies", world.copies());
+}
+
+#[test]
+fn without_piece_lists_whole_objects_are_verified_and_shared() {
+    let mut world = World::vod(15, SIZE);
+    world.server.files.retain(|url, _| !url.ends_with(".pieces"));
+    for index in 0..4 {
+        world.join(index * 10_000);
+    }
+    world.run(110_000);
+    world.assert_right();
+    assert!(world.viewers.iter().all(|viewer| viewer.stalled_ms == 0.0 && viewer.delivered.len() == 15));
+    assert!(world.copies() < 1.6, "{} copies", world.copies());
+}
+
+#[test]
+fn pieces_are_relayed_before_the_segment_is_whole() {
+    // One segment of 64 pieces over a slow server: the second viewer has most of it when the first has it whole.
+    let mut world = World::vod(2, 4_194_304);
+    world.server.rate = 400.0;
+    world.join(0);
+    world.join(600);
+    world.run(8_000);
+    let counts: Vec<usize> = world.viewers.iter().map(|viewer| viewer.store.len()).collect();
+    assert!(world.viewers[1].swarm.bytes().viewers > 0, "kept {counts:?}");
+    world.assert_right();
+}
+
+#[test]
+fn a_peer_that_vanishes_in_mid_piece_costs_no_stall() {
+    for after in [11_000, 11_333, 12_000, 14_000] {
+        let mut world = World::vod(15, SIZE);
+        let first = world.join(0);
+        let second = world.join(10_000);
+        world.run(after);
+        world.vanish(first);
+        world.run(90_000);
+        world.assert_right();
+        let viewer = &world.viewers[second];
+        assert_eq!((viewer.stalled_ms, viewer.delivered.len()), (0.0, 15), "vanished after {after} ms");
+    }
+}
+
+#[test]
+fn a_cut_server_is_bridged_by_peers() {
+    let mut world = World::vod(15, SIZE);
+    world.join(0);
+    let second = world.join(15_000);
+    world.run(24_000);
+    world.server.up = false;
+    world.run(10_000);
+    world.server.up = true;
+    world.run(80_000);
+    world.assert_right();
+    let viewer = &world.viewers[second];
+    assert_eq!((viewer.stalled_ms, viewer.delivered.len()), (0.0, 15));
+}
+
+#[test]
+fn a_seek_is_served_at_once() {
+    let mut world = World::vod(15, SIZE);
+    world.join(0);
+    let second = world.join(10_000);
+    world.run(20_000);
+    world.seek(second, 12);
+    world.run(1_500);
+    assert!(world.viewers[second].delivered.contains_key(&12));
+    world.seek(second, 1);
+    world.run(60_000);
+    world.assert_right();
+}
+
+#[test]
+fn a_missing_segment_fails_for_the_player_to_decide() {
+    let mut world = World::vod(4, SIZE);
+    world.server.files.remove(&segment_url(2));
+    let viewer = world.join(0);
+    world.run(10_000);
+    assert_eq!(world.viewers[viewer].delivered.len(), 2);
+    assert!(world.viewers[viewer].failed > 0);
+}
+
+#[test]
+fn a_replaced_segment_is_played_and_never_shared() {
+    for (what, replaced) in [
+        ("same length", bed::segment_bytes(99, SIZE - 2 * 97)),
+        ("shorter", bed::segment_bytes(99, 1_000)),
+        ("longer", bed::segment_bytes(99, SIZE + 70_000)),
+    ] {
+        let mut world = World::vod(6, SIZE);
+        world.server.files.insert(segment_url(2), replaced.clone());
+        world.join(0);
+        world.join(5_000);
+        world.run(40_000);
+        for (index, viewer) in world.viewers.iter().enumerate() {
+            assert_eq!(viewer.delivered.len(), 6, "{what}: viewer {index}");
+            assert_eq!(viewer.delivered.get(&2), Some(&replaced), "{what}: viewer {index}");
+            assert_eq!(viewer.differs, 1, "{what}: viewer {index}");
+            assert!(viewer.closed.is_empty(), "{what}: nobody is to blame but the origin");
+            assert_eq!(viewer.stalled_ms, 0.0, "{what}: viewer {index}");
+        }
+        assert!(world.viewers[1].swarm.bytes().viewers > 0, "{what}: the other segments are shared");
+    }
+}
+
+#[test]
+fn memory_stays_within_its_budget() {
+    let mut world = World::vod(15, SIZE);
+    let config = Config { memory_limit: 2_000_000, ..Config::default() };
+    world.join(0);
+    world.join_as(5_000, config, None);
+    for _ in 0..900 {
+        world.run(100);
+        let held: usize = world.viewers[1].store.values().map(Vec::len).sum();
+        assert_eq!(held as u64, world.viewers[1].swarm.memory());
+        assert!(held <= 2_000_000 + 2 * SIZE, "{held} bytes held");
+    }
+    world.assert_right();
+    assert_eq!(world.viewers[1].delivered.len(), 15);
+}
+
+#[test]
+fn uploads_keep_to_their_limit() {
+    let mut world = World::vod(15, SIZE);
+    let config = Config { upload_limit: Some(100_000), ..Config::default() };
+    world.join_as(0, config, None);
+    world.join(10_000);
+    world.run(30_000);
+    let uploaded = world.viewers[0].swarm.bytes().uploaded;
+    assert!(uploaded > 100_000 && uploaded <= 20 * 100_000 + 65_536, "{uploaded} bytes in 20 s");
+    world.run(60_000);
+    assert_eq!(world.viewers[1].stalled_ms, 0.0);
+}
+
+#[test]
+fn byte_counters_add_up() {
+    let mut world = World::vod(15, SIZE);
+    for index in 0..3 {
+        world.join(index * 4_000);
+    }
+    world.run(90_000);
+    for viewer in &world.viewers {
+        let bytes = viewer.swarm.bytes();
+        let kept: u64 = viewer.store.values().map(|piece| piece.len() as u64).sum();
+        assert_eq!(bytes.http + bytes.viewers + bytes.mirrors + bytes.edge, kept + bytes.wasted, "{bytes:?}");
+    }
+    let lists: u64 = 0;
+    let http: u64 = world.viewers.iter().map(|viewer| viewer.swarm.bytes().http).sum();
+    assert!(world.server.sent >= http + lists);
+    let up: u64 = world.viewers.iter().map(|viewer| viewer.swarm.bytes().uploaded).sum();
+    let down: u64 = world.viewers.iter().map(|viewer| viewer.swarm.bytes().viewers).sum();
+    assert_eq!(up, down);
+}
