@@ -2,6 +2,7 @@
 //! fuzzer can call the same functions. A target fails by panicking.
 
 use crate::{
+    playlist::{Playlist, parse},
     sdp::{CandidateFilter, MAX_ADDRESSES, MAX_CANDIDATES, MAX_SDP_LEN, candidate_allowed, check_sdp},
     wire,
 };
@@ -11,7 +12,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target with its folder's name under `corpus/`.
 pub const TARGETS: &[(&str, Target)] =
-    &[("control", control), ("frame", frame), ("sdp", sdp), ("candidate", candidate)];
+    &[("control", control), ("frame", frame), ("sdp", sdp), ("candidate", candidate), ("playlist", playlist)];
 
 /// A message of the `control` channel: what decodes must encode to something that decodes to the same.
 pub fn control(bytes: &[u8]) {
@@ -59,5 +60,17 @@ pub fn candidate(bytes: &[u8]) {
             }
         }
         assert!(hosts.len() <= MAX_ADDRESSES, "{} addresses passed", hosts.len());
+    }
+}
+
+/// A playlist with its tags: whatever is indexed with an object is found under its locator, and cannot overflow.
+pub fn playlist(bytes: &[u8]) {
+    let resolve = |base: &str, reference: &str| Some([base, reference].concat());
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(Playlist::Media(list)) = parse(&text, "https://a.example/v/list.m3u8?token=x", &resolve) else { return };
+    // A few are enough: to find each of many takes quadratic time.
+    for (locator, object) in list.locators().take(100) {
+        assert!(list.find(&locator.url, locator.range).is_some_and(|found| found.root == object.root), "{locator:?}");
+        assert!(locator.range.is_none_or(|range| range.start.checked_add(range.len).is_some()), "{locator:?}");
     }
 }

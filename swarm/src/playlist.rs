@@ -254,37 +254,40 @@ impl MediaPlaylist {
         self.entries().filter_map(|(locator, object)| Some((locator, object?)))
     }
 
-    /// The object at exactly this locator (a fragment is ignored).
-    ///
-    /// Where several playlists are known, ask all of them this before asking any of them [`MediaPlaylist::find`]: renditions
-    /// that differ only in the query must not be taken for each other.
-    pub fn find_exact(&self, url: &str, range: Option<ByteRange>) -> Option<&ObjectRef> {
-        let url = text::without_fragment(url);
-        self.locators().find(|(locator, _)| locator.range == range && locator.url == url).map(|(_, object)| object)
-    }
-
-    /// The object that a player's request names: that of the exact URL, else that of the URL whose path is the same, if
-    /// the playlist names only one with that path. So a query that the player adds (a token, CMCD) does no harm, and
-    /// segments that differ only in the query stay apart.
+    /// [`find`] in this playlist alone.
     pub fn find(&self, url: &str, range: Option<ByteRange>) -> Option<&ObjectRef> {
-        let url = text::without_fragment(url);
-        let path = text::without_query(url);
-        let mut only: Option<&str> = None;
-        let mut object = None;
-        for (locator, entry) in self.entries() {
-            if text::without_query(&locator.url) != path {
-                continue;
-            }
-            if only.is_some_and(|only| only != locator.url) {
-                return self.find_exact(url, range);
-            }
-            only = Some(&locator.url);
-            if locator.range == range {
-                object = object.or(entry);
-            }
-        }
-        object
+        find(std::iter::once(self), url, range)
     }
+}
+
+/// The object that a player's request names: that of exactly this URL and range, else that of the only URL with the same
+/// path in all these playlists. So a query that the player adds (a token, CMCD) does no harm, and segments or renditions
+/// that differ only in the query stay apart. That needs all playlists of the player at once: one alone may well name a
+/// single URL with this path and mean another rendition.
+pub fn find<'a>(
+    playlists: impl IntoIterator<Item = &'a MediaPlaylist>,
+    url: &str,
+    range: Option<ByteRange>,
+) -> Option<&'a ObjectRef> {
+    let url = text::without_fragment(url);
+    let path = text::without_query(url);
+    let mut only: Option<&str> = None;
+    let mut unique = true;
+    let mut object = None;
+    for (locator, entry) in playlists.into_iter().flat_map(MediaPlaylist::entries) {
+        if text::without_query(&locator.url) != path {
+            continue;
+        }
+        if locator.range == range && entry.is_some() {
+            if locator.url == url {
+                return entry;
+            }
+            object = entry;
+        }
+        unique &= only.is_none_or(|only| only == locator.url);
+        only = Some(&locator.url);
+    }
+    object.filter(|_| unique)
 }
 
 #[cfg(test)]
