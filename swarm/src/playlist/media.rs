@@ -44,9 +44,11 @@ struct Reader<'a> {
     discontinuity: bool,
     gap: bool,
     parts: Vec<Part>,
-    /// Where a range without a start continues: after the last segment, and after the last part.
-    after_segment: Option<Locator>,
-    after_part: Option<Locator>,
+    /// Byte at which a range without a start continues: the end of the segment before, and of the part before in the
+    /// same segment. RFC 8216 §4.3.2.2 leaves undefined what follows another URL or no range; this is what hls.js asks
+    /// for then.
+    after_segment: u64,
+    after_part: u64,
 }
 
 /// An object tag that waits for what it speaks of.
@@ -84,8 +86,8 @@ impl<'a> Reader<'a> {
             discontinuity: false,
             gap: false,
             parts: Vec::new(),
-            after_segment: None,
-            after_part: None,
+            after_segment: 0,
+            after_part: 0,
         }
     }
 
@@ -128,7 +130,7 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self, list: Attributes<'_>, line: usize) -> Result<(), PlaylistError> {
         let range = list.get("BYTERANGE").map_or(StatedRange::Whole, StatedRange::parse);
-        let (locator, object) = self.entry(ObjectKind::Map, list.get("URI"), range, None, false)?;
+        let (locator, object) = self.entry(ObjectKind::Map, list.get("URI"), range, 0, false)?;
         self.playlist.maps.push(InitSection { locator, object, line });
         Ok(())
     }
@@ -136,9 +138,8 @@ impl<'a> Reader<'a> {
     fn part(&mut self, list: Attributes<'_>, line: usize) -> Result<(), PlaylistError> {
         let range = list.get("BYTERANGE").map_or(StatedRange::Whole, StatedRange::parse);
         let gap = list.get("GAP") == Some("YES");
-        let before = self.after_part.take();
-        let (locator, object) = self.entry(ObjectKind::Part, list.get("URI"), range, before.as_ref(), gap)?;
-        self.after_part = Some(locator.clone());
+        let (locator, object) = self.entry(ObjectKind::Part, list.get("URI"), range, self.after_part, gap)?;
+        self.after_part = locator.end();
         let duration_ms = list.get("DURATION").map_or(0.0, duration_ms);
         self.parts.push(Part { locator, duration_ms, object, line });
         Ok(())
@@ -147,9 +148,8 @@ impl<'a> Reader<'a> {
     fn segment(&mut self, uri: &str, line: usize) -> Result<(), PlaylistError> {
         let range = std::mem::replace(&mut self.range, StatedRange::Whole);
         let gap = std::mem::take(&mut self.gap);
-        let before = self.after_segment.take();
-        let (locator, object) = self.entry(ObjectKind::Segment, Some(uri), range, before.as_ref(), gap)?;
-        self.after_segment = Some(locator.clone());
+        let (locator, object) = self.entry(ObjectKind::Segment, Some(uri), range, self.after_segment, gap)?;
+        (self.after_segment, self.after_part) = (locator.end(), 0);
         let (duration_ms, line) = self.inf.take().unwrap_or((0.0, line));
         self.playlist.segments.push(Segment {
             msn: 0, // Set in `finish`: EXT-X-MEDIA-SEQUENCE may still come.
@@ -166,13 +166,13 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Where something is and what its pending tag says. `before` is what a range without a start continues.
+    /// Where something is and what its pending tag says. `next` is where a range without a start begins.
     fn entry(
         &mut self,
         kind: ObjectKind,
         uri: Option<&str>,
         range: StatedRange,
-        before: Option<&Locator>,
+        next: u64,
         gap: bool,
     ) -> Result<(Locator, Option<ObjectRef>), PlaylistError> {
         self.entries += 1;
@@ -180,10 +180,6 @@ impl<'a> Reader<'a> {
             Some(uri) => self.context.url(uri)?,
             None => None,
         };
-        let next = before
-            .filter(|before| Some(&before.url) == url.as_ref())
-            .and_then(|before| before.range)
-            .map_or(0, |range| range.start + range.len);
         let addressable = url.is_some() && range.at(next).is_ok();
         let locator = Locator { url: url.unwrap_or_default(), range: range.at(next).unwrap_or(None) };
         let object = match std::mem::take(&mut self.tags[kind as usize]) {
@@ -216,6 +212,13 @@ fn object(tag: &ObjectTag, locator: &Locator) -> Option<ObjectRef> {
     let list_at = tag.at.filter(|_| locator.range.is_some()).unwrap_or(0);
     let usable = (1..=MAX_OBJECT_SIZE).contains(&tag.size) && size_fits;
     usable.then_some(ObjectRef { root: tag.root, size: tag.size, list_at })
+}
+
+impl Locator {
+    /// One past the last byte of its range; 0 if it has none.
+    fn end(&self) -> u64 {
+        self.range.map_or(0, |range| range.start + range.len)
+    }
 }
 
 impl MediaPlaylist {
