@@ -1,8 +1,8 @@
 //! Received bytes into whole, hashed pieces. For hosts: the core itself never touches media bytes.
 //!
-//! Bytes lie here from their arrival until the core says [`crate::Action::Keep`] (then [`Assembly::take`] hands the piece
-//! over) or [`crate::Action::Discard`]. Bytes of one piece never mix: everything is filed under its [`Source`]. A buffer
-//! grows with what arrived and never from a number that somebody stated.
+//! Bytes lie here from their arrival until the core says [`crate::Action::Keep`] (then [`Assembly::take`] hands the
+//! piece over) or [`crate::Action::Discard`]. Bytes of one piece never mix: everything is filed under its [`Source`]. A
+//! buffer grows with what arrived and never from a number that somebody stated.
 
 use std::collections::BTreeMap;
 
@@ -114,8 +114,8 @@ impl Assembly {
     /// A frame of a neighbour that [`crate::Swarm::frame`] placed, for an object of `size` bytes. The hash of the piece
     /// when this frame makes it whole: for [`crate::Swarm::peer_piece`].
     ///
-    /// Frames of a piece may come in any order. One that came before, or whose payload is not exactly what belongs at its
-    /// offset (16,384 bytes, or what is left of the piece), is ignored.
+    /// Frames of a piece may come in any order. One that came before, or whose payload is not exactly what belongs at
+    /// its offset (16,384 bytes, or what is left of the piece), is ignored.
     pub fn frame(&mut self, peer: Peer, size: u64, frame: &Frame, payload: &[u8]) -> Option<Cv> {
         let target = piece_len(size, frame.piece);
         let expected = target.saturating_sub(frame.offset).min(FRAME_PAYLOAD) as usize;

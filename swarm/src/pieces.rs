@@ -1,8 +1,8 @@
 //! Pieces of an object and their BLAKE3 chaining values.
 //!
-//! An object is cut into pieces of 64 KiB ([`PIECE_SIZE`]). Each piece is a complete subtree of the object's BLAKE3 tree,
-//! so the chaining values of all pieces, the *piece list*, merge to the plain BLAKE3 root of the object. A receiver checks
-//! the list once against the root from its own playlist, and then each piece alone, in any order.
+//! An object is cut into pieces of 64 KiB ([`PIECE_SIZE`]). Each piece is a complete subtree of the object's BLAKE3
+//! tree, so the chaining values of all pieces, the *piece list*, merge to the plain BLAKE3 root of the object. A
+//! receiver checks the list once against the root from its own playlist, and then each piece alone, in any order.
 //!
 //! A chaining value depends on where the piece lies in the object: the right bytes at a wrong place miss it.
 

@@ -10,7 +10,7 @@ mod multivariant;
 mod text;
 
 use crate::{
-    ids::{MAX_PLAYLIST_SIZE, Root},
+    ids::{MAX_PLAYLIST_SIZE, MAX_SEGMENTS, Root},
     tags::{MareaTag, TagError},
 };
 
@@ -31,8 +31,8 @@ pub struct ByteRange {
 /// Where a player finds an object: what it asks its loader for. Local; never sent to anybody.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Locator {
-    /// Absolute URL without fragment. Empty if the playlist's reference could not be resolved; such an entry never has an
-    /// object.
+    /// Absolute URL without fragment. Empty if the playlist's reference could not be resolved; such an entry never has
+    /// an object.
     pub url: String,
     /// The part of it, if the playlist names one.
     pub range: Option<ByteRange>,
@@ -209,8 +209,8 @@ pub enum PlaylistError {
     /// It, or the URLs that it spells out, are larger than [`MAX_PLAYLIST_SIZE`] allows.
     #[error("the playlist is too large: at most {MAX_PLAYLIST_SIZE} bytes are read")]
     TooLarge,
-    /// It lists more than [`crate::ids::MAX_SEGMENTS`] segments, parts or renditions.
-    #[error("the playlist lists too much: at most {max} segments, parts or renditions are read", max = crate::ids::MAX_SEGMENTS)]
+    /// It lists more than [`MAX_SEGMENTS`] segments, parts or renditions.
+    #[error("the playlist lists too much: at most {MAX_SEGMENTS} segments, parts or renditions are read")]
     TooMany,
 }
 
@@ -260,10 +260,10 @@ impl MediaPlaylist {
     }
 }
 
-/// The object that a player's request names: that of exactly this URL and range, else that of the only URL with the same
-/// path in all these playlists. So a query that the player adds (a token, CMCD) does no harm, and segments or renditions
-/// that differ only in the query stay apart. That needs all playlists of the player at once: one alone may well name a
-/// single URL with this path and mean another rendition.
+/// The object that a player's request names: that of exactly this URL and range, else that of the only URL with the
+/// same path in all these playlists. So a query that the player adds (a token, CMCD) does no harm, and segments or
+/// renditions that differ only in the query stay apart. That needs all playlists of the player at once: one alone may
+/// well name a single URL with this path and mean another rendition.
 pub fn find<'a>(
     playlists: impl IntoIterator<Item = &'a MediaPlaylist>,
     url: &str,

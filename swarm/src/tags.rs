@@ -62,7 +62,8 @@ pub enum ObjectKind {
 pub struct MareaTag {
     /// The video id as written: never decoded, not empty. Ours are 16 random bytes in base64url.
     pub video: String,
-    /// WebSocket URL of the signaling server. Anybody can write one: the reader decides whether to trust it (design C2).
+    /// WebSocket URL of the signaling server. Anybody can write one: the reader decides whether to trust it (design
+    /// C2).
     pub signaling: Option<String>,
     /// `false` for `COMPLETE=NO`: some tags are still missing, the playlist is worth reading again.
     pub complete: bool,
