@@ -5,6 +5,8 @@ use std::fs::File;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
+use marea_signaling::Origins;
+
 use crate::{
     body::{Body, FileBody},
     metrics::{Cache, Kind},
@@ -130,20 +132,24 @@ pub(crate) fn preflight() -> Answer {
     answer
 }
 
-/// What lets a page of `origin` read an answer. `allowed` lists the origins; all if empty.
-pub(crate) fn share(out: &mut HeaderMap, origin: Option<&HeaderValue>, allowed: &[String]) {
-    if allowed.is_empty() {
+/// What lets a page of `origin` read an answer. `allowed` are the pages that may; all if none.
+pub(crate) fn share(out: &mut HeaderMap, origin: Option<&HeaderValue>, allowed: Option<&Origins>) {
+    let Some(allowed) = allowed else {
         set(out, header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
         set(out, HeaderName::from_static("timing-allow-origin"), "*");
-    } else {
-        out.append(header::VARY, HeaderValue::from_static("Origin"));
-        let Some(origin) = origin.filter(|origin| allowed.iter().any(|known| known.as_bytes() == origin.as_bytes()))
-        else {
-            return;
-        };
+        expose(out);
+        return;
+    };
+    out.append(header::VARY, HeaderValue::from_static("Origin"));
+    let fits = |origin: &&HeaderValue| origin.to_str().is_ok_and(|origin| allowed.allow(Some(origin)));
+    if let Some(origin) = origin.filter(fits) {
         out.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         out.insert(HeaderName::from_static("timing-allow-origin"), origin.clone());
+        expose(out);
     }
+}
+
+fn expose(out: &mut HeaderMap) {
     set(
         out,
         header::ACCESS_CONTROL_EXPOSE_HEADERS,

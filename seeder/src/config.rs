@@ -2,6 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use marea_signaling::{
+    Network, OriginRule,
+    layered::{ConfigError, Layers, Setting, Shape, Values},
+};
+use url::Url;
+
 /// Open connections at once; further ones wait in the kernel's queue. Each costs at most ~400 KiB of buffers.
 pub const MAX_CONNECTIONS: usize = 4096;
 
@@ -14,6 +20,9 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time for running responses after SIGTERM; a 10 s segment at the bitrate of its video fits.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time over which viewers are asked to come back to signaling when this server leaves: their full jitter is 1 s.
+pub const SIGNALING_DRAIN: Duration = Duration::from_secs(2);
 
 /// Pause after `accept` failed, as by too many open files: long enough not to spin, too short to be noticed.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -51,7 +60,15 @@ pub const MAX_DEPTH: usize = 32;
 /// Tagged playlists kept in memory, in bytes.
 pub const PLAYLIST_CACHE: usize = 64 * 1024 * 1024;
 
-/// `Cache-Control: max-age` of VOD playlists and of files that have not changed for that long, in seconds. Operators do
+/// How long a VOD playlist without all its tags is served again before a new one is made: with many viewers at the door
+/// and a film being hashed, reading it for each of them would slow the hashing.
+pub const PENDING_REUSE: Duration = Duration::from_secs(1);
+
+/// `Cache-Control: max-age` of VOD playlists, in seconds: tags and ids may change at any time, and asking again costs a
+/// 304. Live ones have half a target duration, but no more than this.
+pub const VOD_PLAYLIST_AGE: u64 = 10;
+
+/// `Cache-Control: max-age` of files that have not changed for that long, in seconds. Operators do
 /// replace files under their old names, and a cache cannot be called back.
 pub const MAX_AGE: u64 = 3600;
 
@@ -75,16 +92,16 @@ pub struct Config {
     pub udp: Option<SocketAddr>,
     /// WebSocket URL written as `SIGNALING` into playlists. Without it the seeder runs signaling itself at `/signal`.
     pub signaling: Option<String>,
-    /// Folder for hashes, and for ids of videos whose folder cannot be written.
+    /// Folder for hashes, and for ids of videos whose folder cannot be written; [`STATE_FOLDER`] in the root if none.
     pub state: Option<PathBuf>,
     /// URL at which viewers reach this server, such as `https://edge.example`.
-    pub public_url: Option<String>,
+    pub public_url: Option<Url>,
     /// Separate address for `/healthz`, `/readyz` and `/metrics`.
     pub admin_listen: Option<SocketAddr>,
-    /// Proxies whose `X-Forwarded-For` is believed (addresses or CIDR blocks).
-    pub trusted_proxy: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxy: Vec<Network>,
     /// Origins that may read and join; all if empty.
-    pub allow_origin: Vec<String>,
+    pub allow_origin: Vec<OriginRule>,
     /// Open connections at once.
     pub max_connections: usize,
     /// How often the folder is walked again.
@@ -113,5 +130,144 @@ impl Config {
             stall_timeout: STALL_TIMEOUT,
             header_timeout: HEADER_TIMEOUT,
         }
+    }
+}
+
+/// The settings of `marea-seeder serve`.
+pub const LAYERS: Layers = Layers {
+    prefix: "MAREA_SEEDER_",
+    settings: &[
+        Setting {
+            key: "root",
+            shape: Shape::Text,
+            default: None,
+            example: "DIR",
+            help: "Folder to serve under /videos/. Playlists in it are tagged as they are served; the files themselves \
+                   are never changed.",
+        },
+        Setting {
+            key: "listen",
+            shape: Shape::Text,
+            default: Some("127.0.0.1:8080"),
+            example: "ADDR",
+            help: "Address and port for HTTP. Loopback by default: TLS ends in front of it, and nothing is public by \
+                   accident. Port 0 takes a free one.",
+        },
+        Setting {
+            key: "udp",
+            shape: Shape::Text,
+            default: None,
+            example: "ADDR",
+            help: "Address and port for STUN. The same as --listen if not set; unused with --signaling.",
+        },
+        Setting {
+            key: "signaling",
+            shape: Shape::Text,
+            default: None,
+            example: "wss://signaling.example/signal",
+            help: "WebSocket URL of a signaling server, written into the playlists. Without it this program is the \
+                   signaling server for its own videos, at /signal.",
+        },
+        Setting {
+            key: "state",
+            shape: Shape::Text,
+            default: None,
+            example: "DIR",
+            help: "Folder for hashes, and for ids of videos whose folder cannot be written. If not set: \
+                   STATE_DIRECTORY (systemd sets it), else .marea in --root, which is never served.",
+        },
+        Setting {
+            key: "public-url",
+            shape: Shape::Text,
+            default: None,
+            example: "https://edge.example",
+            help: "URL at which viewers reach this server. Its host is what browsers are told for STUN; if not set, \
+                   the host that each of them asked for.",
+        },
+        Setting {
+            key: "admin-listen",
+            shape: Shape::Text,
+            default: None,
+            example: "ADDR",
+            help: "Separate address for /healthz, /readyz and /metrics. Without it /metrics answers only to direct \
+                   loopback connections.",
+        },
+        Setting {
+            key: "trusted-proxy",
+            shape: Shape::List,
+            default: Some(""),
+            example: "10.0.0.0/8",
+            help: "Proxies whose X-Forwarded-For is believed. None by default: anybody could write that header.",
+        },
+        Setting {
+            key: "allow-origin",
+            shape: Shape::List,
+            default: Some(""),
+            example: "https://www.example",
+            help: "Pages that may read videos and join. All by default, as on any CDN; https://*.example names all \
+                   subdomains.",
+        },
+        Setting {
+            key: "max-connections",
+            shape: Shape::Number,
+            default: Some("4096"),
+            example: "4096",
+            help: "Open connections at once. Each costs at most 400 KiB; further ones wait.",
+        },
+    ],
+};
+
+impl Config {
+    /// Reads the settings of [`LAYERS`].
+    ///
+    /// # Errors
+    /// Names the setting that is missing or wrong, and where it was set.
+    pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
+        let root = values.text("root").ok_or_else(|| values.refuse("root", "is missing: name the folder to serve"))?;
+        let listen = values.parse("listen")?.ok_or_else(|| values.refuse("listen", "is missing: give ADDR:PORT"))?;
+        let mut config = Self::new(root, listen);
+        config.udp = values.parse("udp")?;
+        config.signaling = match values.text("signaling") {
+            Some(url) => Some(signaling_url(url).map_err(|reason| values.refuse("signaling", reason))?),
+            None => None,
+        };
+        config.state = values.text("state").map(PathBuf::from);
+        config.public_url = values.parse("public-url")?;
+        if config.public_url.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
+            return Err(values.refuse("public-url", "must begin with http:// or https://"));
+        }
+        config.admin_listen = values.parse("admin-listen")?;
+        config.trusted_proxy = values.parse_list("trusted-proxy")?;
+        config.allow_origin = values.parse_list("allow-origin")?;
+        if let Some(connections) = values.number("max-connections") {
+            config.max_connections = usize::try_from(connections)
+                .ok()
+                .filter(|connections| *connections > 0)
+                .ok_or_else(|| values.refuse("max-connections", "must be at least 1"))?;
+        }
+        Ok(config)
+    }
+}
+
+/// Checks the URL of a signaling server.
+pub(crate) fn signaling_url(text: &str) -> Result<String, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "ws" | "wss") && !text.contains('"') => Ok(text.to_owned()),
+        Ok(url) => Err(format!("is a {}: URL: give one that begins with wss:// (or ws:// for tests)", url.scheme())),
+        Err(error) => Err(format!("{text:?} is no URL ({error}): give one such as wss://signaling.example/signal")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_names_the_defaults_that_the_code_uses() {
+        let matches = clap::Command::new("t").args(LAYERS.args()).get_matches_from(["t", "--root", "x"]);
+        let values = LAYERS.load(&matches, std::iter::empty()).unwrap();
+        let config = Config::from_values(&values).unwrap();
+        assert_eq!(config.max_connections, MAX_CONNECTIONS);
+        assert_eq!(config.listen, ([127, 0, 0, 1], 8080).into());
     }
 }

@@ -14,6 +14,15 @@ pub enum SeederError {
         /// What the system said.
         source: io::Error,
     },
+    /// The state folder would be served.
+    #[error("--state {} lies in the served folder: choose one outside of it or a hidden one", path.display())]
+    StateServed {
+        /// As given.
+        path: PathBuf,
+    },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[source] io::Error),
     /// An address is taken, or not of this machine, or needs more rights.
     #[error("cannot listen at {addr}: {source}. Choose another address or stop what listens there")]
     Listen {

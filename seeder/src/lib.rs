@@ -14,17 +14,25 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod atomic;
 mod body;
+mod catalogue;
 pub mod config;
 mod engine;
 mod error;
 mod files;
+mod hasher;
+mod hashes;
+mod index;
 mod library;
 mod meter;
 mod metrics;
 mod range;
 mod server;
 mod service;
+mod state;
+mod video;
+mod walk;
 
 pub use config::Config;
 pub use error::SeederError;

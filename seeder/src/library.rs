@@ -1,59 +1,423 @@
-//! What is below the root.
+//! The folder as viewers see it: playlists with tags, piece lists, and which videos there are.
 
-use std::{io, sync::Arc};
-
-use bytes::Bytes;
-
-use crate::{
-    config::Config,
-    files::{FileKey, Root},
-    metrics::Metrics,
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
 };
 
-/// A playlist as it is served.
+use bytes::Bytes;
+use marea_signaling::AnnounceId;
+use marea_swarm::{
+    playlist::{MediaPlaylist, Playlist},
+    tags::MareaTag,
+};
+use tokio::{
+    sync::{Notify, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use crate::{
+    catalogue::{Built, Catalogue, Known, Lookup, Role, folder},
+    config::{Config, LIVE_HASH_WAIT, PENDING_REUSE, PLAYLIST_CACHE, VOD_PLAYLIST_AGE},
+    files::{FileKey, Opened, Root},
+    hasher::Hasher,
+    hashes::{HashError, hash_file},
+    index::{self, Indexed, Item, Site, Span},
+    metrics::Metrics,
+    state::State,
+    video, walk,
+};
+
+mod scan;
+
+/// A playlist, and whether it was at hand.
 pub(crate) struct Tagged {
-    pub(crate) bytes: Bytes,
-    pub(crate) etag: String,
-    pub(crate) max_age: u64,
+    pub(crate) built: Arc<Built>,
     pub(crate) hit: bool,
 }
 
-/// A piece list file.
+/// A `.pieces` file.
 pub(crate) struct List {
     pub(crate) bytes: Bytes,
     pub(crate) etag: String,
 }
 
-/// What playlists say of a file.
-pub(crate) struct Known {
-    pub(crate) init: bool,
-    pub(crate) named_by_hash: bool,
-}
-
 pub(crate) struct Library {
     root: Root,
+    site: Site,
+    state: State,
+    catalogue: RwLock<Catalogue>,
+    /// The videos, as signaling knows them.
+    announced: marea_signaling::Catalogue,
+    hasher: Arc<Hasher>,
+    metrics: Arc<Metrics>,
+    /// Held while an id is made, so that none is made twice.
+    naming: Mutex<()>,
+    rescan: Notify,
+    /// Number of walks that have ended.
+    scans: watch::Sender<u64>,
 }
 
 impl Library {
-    pub(crate) fn start(root: Root, _config: &Config, _metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { root })
+    /// Begins to hash what is below `root`, and enters the videos found there into `announced`. Must be called within a
+    /// tokio runtime.
+    pub(crate) fn start(
+        root: Root,
+        state: PathBuf,
+        config: &Config,
+        metrics: Arc<Metrics>,
+        announced: marea_signaling::Catalogue,
+    ) -> Arc<Self> {
+        let library = Arc::new(Self {
+            root,
+            site: Site::served(config.public_url.as_ref().map(url::Url::as_str)),
+            state: State::new(state),
+            catalogue: RwLock::default(),
+            announced,
+            hasher: Arc::new(Hasher::new(Arc::clone(&metrics))),
+            metrics,
+            naming: Mutex::new(()),
+            rescan: Notify::new(),
+            scans: watch::channel(0).0,
+        });
+        let weak = Arc::downgrade(&library);
+        library.hasher.start(move |file| {
+            if let Some(library) = weak.upgrade() {
+                library.hash(file);
+            }
+        });
+        tokio::spawn(scan::watch(Arc::downgrade(&library), config.rescan_interval));
+        library
     }
-    pub(crate) async fn first_scan(&self) {}
-    pub(crate) fn rescan(&self) {}
-    pub(crate) fn stop(&self) {}
-    pub(crate) fn health(&self) -> String {
-        "ok".to_owned()
-    }
+
     pub(crate) fn root(&self) -> &Root {
         &self.root
     }
-    pub(crate) async fn playlist(&self, _rel: &str, _signaling: Option<&str>) -> io::Result<Option<Tagged>> {
-        Ok(None)
+
+    /// Ready once the folder was walked for the first time.
+    pub(crate) async fn first_scan(&self) {
+        let _ = self.scans.subscribe().wait_for(|scans| *scans > 0).await;
     }
-    pub(crate) async fn list(&self, _rel: &str) -> Option<List> {
-        None
+
+    /// Walks the folder again, soon.
+    pub(crate) fn rescan(&self) {
+        self.rescan.notify_one();
     }
-    pub(crate) fn touch(&self, _rel: &str, _key: FileKey, _range: Option<(u64, u64)>) -> Known {
-        Known { init: false, named_by_hash: false }
+
+    pub(crate) fn stop(&self) {
+        self.hasher.stop();
+        self.rescan.notify_one();
     }
+
+    /// What is not as it should be, for people.
+    pub(crate) fn health(&self) -> String {
+        let mut lines = vec!["ready".to_owned()];
+        if self.state.is_broken() {
+            lines.push("degraded: the state folder cannot be written".to_owned());
+        }
+        match self.hasher.backlog() {
+            0 => {}
+            files => lines.push(format!("hashing: {files} files")),
+        }
+        lines.join("\n")
+    }
+
+    /// What is known of a file that is asked for; a change of its content is noticed.
+    pub(crate) fn touch(&self, file: &str, key: FileKey, range: Span) -> Known {
+        let known = self.read().known(file, key, range);
+        if known.changed {
+            self.write().invalidate(file);
+            self.hasher.submit(file, true);
+        }
+        known
+    }
+
+    /// The piece lists of `file`; none if they are not known (yet) or it has none.
+    pub(crate) async fn list(self: &Arc<Self>, file: &str) -> Option<List> {
+        let (library, file) = (Arc::clone(self), file.to_owned());
+        let read = move || {
+            let key = library.root.key(&file).ok()?;
+            let Lookup::Hashed(hashes) = library.read().look_up(&file, key) else { return None };
+            match hashes.list() {
+                Ok(list) => list,
+                Err(error) => {
+                    tracing::warn!(%error, "hashes are made anew");
+                    library.write().invalidate(&file);
+                    library.hasher.submit(&file, true);
+                    None
+                }
+            }
+        };
+        let bytes = spawn_blocking(read).await.ok()??;
+        let etag = format!("\"{}\"", &blake3::hash(&bytes).to_hex()[..32]);
+        Some(List { bytes, etag })
+    }
+
+    /// The playlist `rel` with its tags. None if it is none that is tagged, and is served as it is.
+    pub(crate) async fn playlist(self: &Arc<Self>, rel: &str, signaling: Option<&str>) -> io::Result<Option<Tagged>> {
+        let tagged = self.build(rel, signaling).await?;
+        let Some(Tagged { built, .. }) = tagged.as_ref().filter(|tagged| tagged.built.held_back) else {
+            return Ok(tagged);
+        };
+        // The newest segments were just written: a moment later they are hashed and can be listed.
+        let (built, mut done) = (Arc::clone(built), self.hasher.watch());
+        built.pending.iter().for_each(|file| self.hasher.submit(file, true));
+        let hashed = async {
+            while !self.all_hashed(&built.pending).await {
+                if done.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        let _ = timeout(LIVE_HASH_WAIT, hashed).await;
+        self.build(rel, signaling).await
+    }
+
+    async fn all_hashed(self: &Arc<Self>, files: &[String]) -> bool {
+        let (library, files) = (Arc::clone(self), files.to_vec());
+        let check = move || !files.iter().any(|file| matches!(library.look_up(file), Some(Lookup::Pending)));
+        spawn_blocking(check).await.unwrap_or(true)
+    }
+
+    async fn build(self: &Arc<Self>, rel: &str, signaling: Option<&str>) -> io::Result<Option<Tagged>> {
+        let (library, rel) = (Arc::clone(self), rel.to_owned());
+        let signaling = signaling.map(str::to_owned);
+        spawn_blocking(move || library.build_now(&rel, signaling)).await.map_err(io::Error::other)?
+    }
+
+    /// Blocks on the disk, never on hashing.
+    fn build_now(&self, rel: &str, signaling: Option<String>) -> io::Result<Option<Tagged>> {
+        let key = self.root.key(rel)?;
+        if let Some(entry) = self.read().entry(rel).filter(|entry| entry.key == key) {
+            if matches!(entry.role, Role::Other) {
+                return Ok(None);
+            }
+            let fresh = |built: &&Arc<Built>| {
+                built.signaling == signaling && (built.pending.is_empty() || built.at.elapsed() < PENDING_REUSE)
+            };
+            if let Some(built) = entry.built.as_ref().filter(fresh) {
+                // A held-back playlist is only good for the one who asked.
+                if !built.held_back {
+                    return Ok(Some(Tagged { built: Arc::clone(built), hit: true }));
+                }
+            }
+        }
+        let Some(indexed) = self.register(rel)? else { return Ok(None) };
+        self.adopt_parents(rel, &indexed.playlist);
+        let video = self.video_of(rel, indexed.video.as_deref())?;
+        let built = match &indexed.playlist {
+            Playlist::Multivariant(_) => {
+                let head = MareaTag { video, signaling: signaling.clone(), complete: true };
+                finish(
+                    index::insert(&indexed.text, head, Vec::new(), usize::MAX),
+                    signaling,
+                    Vec::new(),
+                    false,
+                    VOD_PLAYLIST_AGE,
+                )
+            }
+            Playlist::Media(list) => self.build_media(&indexed, list, video, signaling),
+        };
+        let built = Arc::new(built);
+        self.write().keep(rel, &built, PLAYLIST_CACHE);
+        Ok(Some(Tagged { built, hit: false }))
+    }
+
+    fn build_media(&self, indexed: &Indexed, list: &MediaPlaylist, video: String, signaling: Option<String>) -> Built {
+        let items = index::items(list, &self.site);
+        let mut objects = Vec::with_capacity(items.len());
+        let mut waiting: Vec<&Item> = Vec::new();
+        for item in &items {
+            match self.look_up(&item.file) {
+                Some(Lookup::Hashed(hashes)) => {
+                    objects.extend(hashes.tag(item.span).map(|tag| (item.line, item.kind, tag)));
+                }
+                Some(Lookup::Pending) => waiting.push(item),
+                // Not there, or not readable: a player will find out by itself.
+                Some(Lookup::Refused) | None => {}
+            }
+        }
+        // On live a segment is listed only when hashed: the newest that are not are left out, unless nothing were left.
+        let mut shown = list.segments.len();
+        let is_waiting = |segment: usize| waiting.iter().any(|item| item.segment == Some(segment));
+        while !list.ended && shown > 0 && is_waiting(shown - 1) {
+            shown -= 1;
+        }
+        let held_back = shown < list.segments.len();
+        let end = if held_back && shown > 0 { index::first_line(&indexed.text, list, shown) } else { usize::MAX };
+        let complete = !waiting.iter().any(|item| item.line < end);
+        for item in &waiting {
+            self.hasher.submit(&item.file, !list.ended);
+        }
+        let mut pending: Vec<String> = waiting.iter().map(|item| item.file.clone()).collect();
+        pending.dedup();
+        let head = MareaTag { video, signaling: signaling.clone(), complete };
+        let text = index::insert(&indexed.text, head, objects, end);
+        let max_age = match (list.ended, pending.is_empty()) {
+            (true, true) => VOD_PLAYLIST_AGE,
+            (true, false) => 1,
+            (false, _) => ((list.target_duration_ms / 2_000.0) as u64).clamp(1, VOD_PLAYLIST_AGE),
+        };
+        finish(text, signaling, pending, held_back, max_age)
+    }
+
+    /// Reads a playlist and notes what it names. None if it is none that is tagged.
+    fn register(&self, rel: &str) -> io::Result<Option<Indexed>> {
+        let (key, text) = self.read_playlist(rel)?;
+        let indexed = text.and_then(|text| index::index(&text, rel, &self.site));
+        let is_new = self.read().entry(rel).is_none();
+        let mut catalogue = self.write();
+        match &indexed {
+            None => catalogue.set(rel, key, Role::Other, &[]),
+            Some(Indexed { playlist: list @ Playlist::Multivariant(_), .. }) => {
+                catalogue.set(rel, key, Role::Multivariant(index::children(list, &self.site)), &[]);
+            }
+            Some(Indexed { playlist: Playlist::Media(list), .. }) => {
+                catalogue.set(rel, key, Role::Media { ended: list.ended }, &index::items(list, &self.site));
+                drop(catalogue);
+                if is_new {
+                    for (file, hashes) in self.state.load(rel) {
+                        self.write().offer_hashes(&file, hashes);
+                    }
+                }
+            }
+        }
+        Ok(indexed)
+    }
+
+    /// The text of a playlist (none if it is no text), read while nobody wrote to it.
+    fn read_playlist(&self, rel: &str) -> io::Result<(FileKey, Option<String>)> {
+        let mut tries = 0;
+        loop {
+            let Opened { file, key, .. } = self.root.open(rel)?;
+            let text = index::read(file)?;
+            tries += 1;
+            // An encoder that writes in place: what was read may be cut.
+            let whole = self.root.key(rel).is_ok_and(|now| now == key) && !text.as_ref().is_some_and(String::is_empty);
+            if whole || tries == 3 {
+                return Ok((key, text));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
+    /// Reads the playlists of the folders above a media playlist that nobody is known to name: one of them may.
+    fn adopt_parents(&self, rel: &str, playlist: &Playlist) {
+        if matches!(playlist, Playlist::Multivariant(_)) || self.read().has_parent(rel) {
+            return;
+        }
+        let mut above = Some(folder(rel));
+        while let Some(here) = above {
+            for name in walk::playlists_in(&self.root, here) {
+                let known = self.read().entry(&name).is_some();
+                if !known && name != rel {
+                    // Broken ones are noted as such.
+                    let _ = self.register(&name);
+                }
+            }
+            above = (!here.is_empty()).then(|| folder(here));
+        }
+    }
+
+    /// The id that `rel` carries: kept by its folder, else the one it carried already, else a new one.
+    fn video_of(&self, rel: &str, carried: Option<&str>) -> io::Result<String> {
+        let folder = self.read().video_folder(rel);
+        if let Some(video) = self.read().video(&folder) {
+            return Ok(video.to_owned());
+        }
+        let _naming = lock(&self.naming);
+        if let Some(video) = self.known_video(&folder) {
+            return Ok(video);
+        }
+        let video = match carried.filter(|video| video::is_usable(video)) {
+            Some(video) => video.to_owned(),
+            None => video::random()?,
+        };
+        let path = self.root.path().join(&folder);
+        let video = match video::store(&path, &video) {
+            Ok(()) => video,
+            // Another process was faster, or the file is there and says something else (which was reported).
+            Err(error) => match video::load(&path) {
+                Ok(Some(video)) => video,
+                _ if self.state.keep_video(&folder, &video) => video,
+                _ => {
+                    tracing::warn!(%error, "no place to keep the id of a video: it changes with the next start");
+                    video
+                }
+            },
+        };
+        self.announce(&folder, &video);
+        Ok(video)
+    }
+
+    fn announce(&self, folder: &str, video: &str) {
+        self.write().set_video(folder, video);
+        self.announced.insert(AnnounceId::of_video(video));
+    }
+
+    /// The id of a folder, if it has one; from then on it is known.
+    fn known_video(&self, folder: &str) -> Option<String> {
+        if let Some(video) = self.read().video(folder) {
+            return Some(video.to_owned());
+        }
+        let video = match video::load(&self.root.path().join(folder)) {
+            Ok(video) => video,
+            Err(error) => {
+                tracing::warn!(%error, folder, "marea.json cannot be used: mend or delete it");
+                None
+            }
+        };
+        let video = video.or_else(|| self.state.videos().remove(folder))?;
+        self.announce(folder, &video);
+        Some(video)
+    }
+
+    fn look_up(&self, file: &str) -> Option<Lookup> {
+        let key = self.root.key(file).ok()?;
+        Some(self.read().look_up(file, key))
+    }
+
+    /// Hashes one file; runs on a thread of the hasher.
+    fn hash(&self, file: &str) {
+        let Ok(path) = self.root.resolve(file) else { return };
+        let Ok(key) = self.root.key(file) else { return };
+        let job = self.read().job(file, key);
+        let Some((spans, old)) = job else { return };
+        if old.as_ref().is_some_and(|old| old.key == key && old.covers(&spans)) {
+            return;
+        }
+        let progress = |bytes| {
+            self.metrics.hashed_bytes.inc_by(bytes);
+            !self.hasher.is_stopped()
+        };
+        match hash_file(&path, &spans, old.as_deref(), &progress) {
+            Ok(hashes) => self.write().set_hashes(file, Arc::new(hashes)),
+            // Whoever asks for it next asks for its hash again.
+            Err(HashError::Unstable | HashError::Stopped) => {}
+            Err(HashError::Io(error)) => {
+                tracing::warn!(%error, file, "cannot be hashed, so it is not shared");
+                self.write().refuse(file, key);
+            }
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Catalogue> {
+        self.catalogue.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Catalogue> {
+        self.catalogue.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn finish(text: String, signaling: Option<String>, pending: Vec<String>, held_back: bool, max_age: u64) -> Built {
+    let etag = format!("\"{}\"", &blake3::hash(text.as_bytes()).to_hex()[..32]);
+    Built { bytes: text.into(), etag, max_age, signaling, pending, held_back, at: Instant::now() }
 }

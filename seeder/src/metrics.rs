@@ -72,8 +72,10 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Arc<Self> {
+    /// Begins to count; `more` adds the metrics of parts that have their own.
+    pub(crate) fn new(more: impl FnOnce(&mut Registry)) -> Arc<Self> {
         let mut registry = Registry::default();
+        more(&mut registry);
         let sent = Family::default();
         let requests = Family::default();
         let connections = Gauge::default();

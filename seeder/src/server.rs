@@ -1,9 +1,17 @@
 //! Listening, limits, and leaving in good order.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use marea_signaling::{Access, Catalogue, Origins, Policy, Signaling, StunServer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -11,7 +19,10 @@ use tokio::{
 };
 
 use crate::{
-    config::{ACCEPT_PAUSE, Config, DRAIN_TIMEOUT, FIRST_SCAN_TIMEOUT, HEAD_LIMIT, UNSENT_LIMIT},
+    config::{
+        ACCEPT_PAUSE, Config, DRAIN_TIMEOUT, FIRST_SCAN_TIMEOUT, HEAD_LIMIT, SIGNALING_DRAIN, STATE_FOLDER,
+        UNSENT_LIMIT,
+    },
     error::SeederError,
     files::Root,
     library::Library,
@@ -25,6 +36,7 @@ pub struct Seeder {
     listener: TcpListener,
     local_addr: SocketAddr,
     admin: Option<(TcpListener, SocketAddr)>,
+    stun: Option<StunServer>,
     service: Arc<Service>,
     config: Config,
 }
@@ -36,17 +48,31 @@ pub struct Control {
 }
 
 impl Control {
-    /// Takes over what may change while it runs, `signaling` and `allow_origin` (the rest needs a restart), and walks
-    /// the folder again.
+    /// Takes over what may change while it runs, and walks the folder again. That is `allow_origin`, `trusted_proxy`,
+    /// and the URL in `signaling`; whether signaling runs here, and all else, needs a restart.
     pub fn reload(&self, config: &Config) {
         self.service.set_settings(Settings::of(config));
+        if let Some(signaling) = &self.service.signaling {
+            signaling.set_policy(policy(config));
+        }
         self.service.library.rescan();
     }
 }
 
 impl Settings {
     fn of(config: &Config) -> Self {
-        Self { signaling: config.signaling.clone(), allow_origin: config.allow_origin.clone() }
+        let rules = config.allow_origin.clone();
+        let allow_origin = (!rules.is_empty()).then(|| Origins::new(rules));
+        Self { signaling: config.signaling.clone(), allow_origin }
+    }
+}
+
+/// What of `config` signaling takes over, also while it runs.
+fn policy(config: &Config) -> Policy {
+    Policy {
+        origins: Origins::new(config.allow_origin.clone()),
+        trusted_proxies: config.trusted_proxy.clone(),
+        public_host: config.public_url.as_ref().and_then(|url| url.host_str()).map(str::to_owned),
     }
 }
 
@@ -63,13 +89,33 @@ impl Seeder {
             Some(addr) => Some(listen(addr).await?),
             None => None,
         };
-        let metrics = Metrics::new();
-        let library = Library::start(root, &config, Arc::clone(&metrics));
-        let service = Arc::new(Service::new(Arc::clone(&library), metrics, Settings::of(&config)));
+        let state = state_folder(&root, config.state.as_deref())?;
+        let announced = Catalogue::default();
+        let (signaling, stun) = match config.signaling {
+            Some(_) => (None, None),
+            None => {
+                let addr = config.udp.unwrap_or(local_addr);
+                let stun = StunServer::bind(addr).await.map_err(|source| SeederError::Listen { addr, source })?;
+                let settings = marea_signaling::Settings {
+                    access: Access::Catalogue(announced.clone()),
+                    stun_port: Some(stun.local_addr().port()),
+                    policy: policy(&config),
+                    ..marea_signaling::Settings::with_random_secret().map_err(SeederError::Random)?
+                };
+                (Some(Signaling::start(settings)), Some(stun))
+            }
+        };
+        let metrics = Metrics::new(|registry| {
+            if let Some(signaling) = &signaling {
+                signaling.register_metrics(registry);
+            }
+        });
+        let library = Library::start(root, state, &config, Arc::clone(&metrics), announced);
+        let service = Service::new(Arc::clone(&library), metrics, signaling, Settings::of(&config));
         if timeout(FIRST_SCAN_TIMEOUT, library.first_scan()).await.is_err() {
             tracing::info!("the folder is large: it is served while it is still being looked through");
         }
-        Ok(Self { listener, local_addr, admin, service, config })
+        Ok(Self { listener, local_addr, admin, stun, service: Arc::new(service), config })
     }
 
     /// Where it listens for HTTP, with the port that was given to it.
@@ -89,7 +135,8 @@ impl Seeder {
 
     /// Serves until `shutdown` is ready, then lets running answers end for [`DRAIN_TIMEOUT`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, admin, service, config, .. } = self;
+        let Self { listener, admin, stun, service, config, .. } = self;
+        let stun = stun.map(|stun| tokio::spawn(stun.run()));
         let (phase, phases) = watch::channel(Phase::Serving);
         let admin = admin.map(|(listener, _)| {
             // Answers on while the others drain.
@@ -100,6 +147,9 @@ impl Seeder {
         service.drain();
         let _ = phase.send(Phase::Draining);
         let drained = async {
+            if let Some(signaling) = &service.signaling {
+                signaling.drain(SIGNALING_DRAIN).await;
+            }
             let _ = main.await;
             if let Some(admin) = admin {
                 let _ = admin.await;
@@ -109,6 +159,9 @@ impl Seeder {
             tracing::warn!("some answers did not end in time and are cut off");
         }
         let _ = phase.send(Phase::Over);
+        if let Some(stun) = stun {
+            stun.abort();
+        }
         service.library.stop();
     }
 }
@@ -121,6 +174,23 @@ enum Phase {
     Draining,
     /// End now.
     Over,
+}
+
+/// Where state goes: `given`, else a hidden folder in the root.
+fn state_folder(root: &Root, given: Option<&Path>) -> Result<PathBuf, SeederError> {
+    let path = given.map(Path::to_owned).unwrap_or_else(|| root.path().join(STATE_FOLDER));
+    // It may not exist yet: then its folder decides.
+    let real = path.canonicalize().or_else(|_| {
+        let parent = path.parent().unwrap_or(Path::new("."));
+        parent.canonicalize().map(|parent| parent.join(path.file_name().unwrap_or_default()))
+    });
+    let real = real.unwrap_or_else(|_| path.clone());
+    match real.strip_prefix(root.path()) {
+        Ok(inside) if !inside.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b".")) => {
+            Err(SeederError::StateServed { path })
+        }
+        _ => Ok(path),
+    }
 }
 
 async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), SeederError> {

@@ -11,14 +11,15 @@ use std::{
 
 use http::{HeaderName, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use marea_signaling::{ClientAddress, Origins, Signaling};
 
 use crate::{
     answer::{Answer, Representation, Source, preflight, refuse, set, share, text},
     body::Body,
-    config::{MAX_AGE, MAX_TARGET},
+    config::{MAX_AGE, MAX_TARGET, VOD_PLAYLIST_AGE},
     engine::{self, EngineFile},
     files::{self, Opened},
-    library::Library,
+    library::{Library, Tagged},
     meter::Ledger,
     metrics::{Cache, Kind, Metrics},
     range::{Wanted, wanted},
@@ -29,21 +30,29 @@ use crate::{
 pub(crate) struct Settings {
     /// Written as `SIGNALING` into playlists.
     pub(crate) signaling: Option<String>,
-    /// Origins that may read; all if empty.
-    pub(crate) allow_origin: Vec<String>,
+    /// Pages that may read; all if none.
+    pub(crate) allow_origin: Option<Origins>,
 }
 
 /// What all connections share.
 pub(crate) struct Service {
     pub(crate) library: Arc<Library>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Runs here if no other server was named.
+    pub(crate) signaling: Option<Signaling>,
     settings: RwLock<Arc<Settings>>,
     draining: AtomicBool,
 }
 
 impl Service {
-    pub(crate) fn new(library: Arc<Library>, metrics: Arc<Metrics>, settings: Settings) -> Self {
-        Self { library, metrics, settings: RwLock::new(Arc::new(settings)), draining: AtomicBool::new(false) }
+    pub(crate) fn new(
+        library: Arc<Library>,
+        metrics: Arc<Metrics>,
+        signaling: Option<Signaling>,
+        settings: Settings,
+    ) -> Self {
+        let (settings, draining) = (RwLock::new(Arc::new(settings)), AtomicBool::new(false));
+        Self { library, metrics, signaling, settings, draining }
     }
 
     pub(crate) fn settings(&self) -> Arc<Settings> {
@@ -67,10 +76,17 @@ impl Service {
         admin: bool,
         ledger: &Ledger,
     ) -> Response<Body> {
+        if !admin
+            && request.uri().path() == "/signal"
+            && request.method() == Method::GET
+            && let Some(signaling) = &self.signaling
+        {
+            return self.signal(signaling.upgrade(request, peer), ledger);
+        }
         let settings = self.settings();
         let Answer { mut response, kind, cache } = self.route(&request, peer, admin, &settings).await;
         let out = response.headers_mut();
-        share(out, request.headers().get(header::ORIGIN), &settings.allow_origin);
+        share(out, request.headers().get(header::ORIGIN), settings.allow_origin.as_ref());
         set(out, HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
         set(out, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
         if request.method() == Method::HEAD && !response.headers().contains_key(header::CONTENT_LENGTH) {
@@ -83,6 +99,16 @@ impl Service {
         self.metrics.request(kind, response.status().as_u16(), cache);
         ledger.expect(kind, hyper::body::Body::size_hint(response.body()).lower());
         response
+    }
+
+    fn signal(&self, response: Response<bytes::Bytes>, ledger: &Ledger) -> Response<Body> {
+        self.metrics.request(Kind::other, response.status().as_u16(), Cache::none);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            ledger.expect_upgrade();
+        } else {
+            ledger.expect(Kind::other, response.body().len() as u64);
+        }
+        response.map(Body::Memory)
     }
 
     async fn route(&self, request: &Request<Incoming>, peer: SocketAddr, admin: bool, settings: &Settings) -> Answer {
@@ -110,6 +136,13 @@ impl Service {
             "/metrics" => self.metrics_text(request, peer, admin),
             _ if admin => refuse(StatusCode::NOT_FOUND, "Here are only /healthz, /readyz and /metrics."),
             "/" => text(StatusCode::OK, front_page()),
+            "/signal" => refuse(
+                StatusCode::NOT_FOUND,
+                match &settings.signaling {
+                    Some(_) => "Viewers meet at another server: playlists name it.",
+                    None => "Ask by GET, as WebSockets do.",
+                },
+            ),
             _ => {
                 if let Some(encoded) = path.strip_prefix("/videos/") {
                     return self.media(request, encoded, settings).await;
@@ -123,10 +156,9 @@ impl Service {
     }
 
     fn metrics_text(&self, request: &Request<Incoming>, peer: SocketAddr, admin: bool) -> Answer {
-        // A proxy on the same machine connects by loopback too, for whoever asks it.
-        let proxied = ["x-forwarded-for", "forwarded", "x-real-ip", "via"];
-        let direct = !proxied.iter().any(|name| request.headers().contains_key(*name));
-        if !admin && !(peer.ip().to_canonical().is_loopback() && direct) {
+        // No proxy is trusted here: one on the same machine connects by loopback too, for whoever asks it.
+        let client = ClientAddress::of_request(peer, request.headers(), &[]);
+        if !admin && !client.is_direct_loopback() {
             let what = "Metrics are answered to direct loopback connections, and to all at --admin-listen.";
             return refuse(StatusCode::FORBIDDEN, what);
         }
@@ -141,15 +173,15 @@ impl Service {
         let Some(rel) = files::relative(encoded) else { return missing() };
         if files::is_playlist(&rel) {
             match self.library.playlist(&rel, settings.signaling.as_deref()).await {
-                Ok(Some(tagged)) => {
+                Ok(Some(Tagged { built, hit })) => {
                     let representation = Representation {
-                        source: Source::Memory(tagged.bytes.clone()),
+                        source: Source::Memory(built.bytes.clone()),
                         media_type: files::media_type(&rel),
-                        etag: tagged.etag.clone(),
+                        etag: built.etag.clone(),
                         last_modified: None,
-                        cache_control: format!("max-age={}", tagged.max_age),
+                        cache_control: format!("public, max-age={}", built.max_age),
                         kind: Kind::playlist,
-                        cache: if tagged.hit { Cache::hit } else { Cache::miss },
+                        cache: if hit { Cache::hit } else { Cache::miss },
                     };
                     return representation.answer(request.method(), request.headers());
                 }
@@ -165,7 +197,7 @@ impl Service {
                 media_type: files::media_type(&rel),
                 etag: list.etag,
                 last_modified: None,
-                cache_control: format!("max-age={MAX_AGE}"),
+                cache_control: format!("public, max-age={VOD_PLAYLIST_AGE}"),
                 kind: Kind::list,
                 cache: Cache::miss,
             };
