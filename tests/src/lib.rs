@@ -1,1 +1,4 @@
-//! Placeholder.
+//! What crosses Marea's programs. [`native`] is a scripted peer over real WebRTC that speaks `docs/protocol.md` without
+//! the core's scheduler: honest, or lying as its script says. Browsers are driven from `e2e/`.
+
+pub mod native;
