@@ -1,6 +1,8 @@
 // A test and everything it starts: taken down in reverse order whatever happens, reported on when something fails.
 
+import { copyFile } from "node:fs/promises";
 import { after, test } from "node:test";
+import { join } from "node:path";
 import { launch, openViewer } from "./browser.mjs";
 import { copyLadder } from "./media.mjs";
 import { startNginx } from "./nginx.mjs";
@@ -86,7 +88,14 @@ export class Bed {
    * @param {{ listen?: string, args?: string[] }} [options]
    */
   async seeder(media, { listen = "127.0.0.1:0", args = [] } = {}) {
-    const program = await this.program(paths.program("marea-seeder"), ["serve", "--root", media.root, "--listen", listen, ...args]);
+    const program = await this.program(paths.program("marea-seeder"), [
+      "serve",
+      "--root",
+      media.root,
+      "--listen",
+      listen,
+      ...args,
+    ]);
     const origin = originOf(program);
     return { program, origin, video: `${origin}/videos/${media.name}/master.m3u8`, script: `${origin}/marea.js` };
   }
@@ -98,11 +107,17 @@ export class Bed {
     return { program, origin, url: `${origin.replace("http", "ws")}/signal` };
   }
 
-  /** Plain nginx over a folder. @param {string} root */
-  async nginx(root) {
-    const server = await startNginx(root);
+  /** Plain nginx over a folder. @param {string} root @param {string} [locations] */
+  async nginx(root, locations) {
+    const server = await startNginx(root, locations);
     this.programs.push(server.program);
     return this.keep(server, server.close);
+  }
+
+  /** Puts the engine's files beside the media, as a site that hosts them itself. @param {string} root @returns {Promise<string>} URL path of the script. */
+  async engineInto(root) {
+    for (const name of ["marea.js", "marea.wasm", "marea-hls.js"]) await copyFile(paths.engine(name), join(root, name));
+    return "/marea.js";
   }
 
   /** Tags a folder for static hosts. @param {string} dir @param {string[]} [args] */
@@ -142,7 +157,8 @@ export class Bed {
   async report() {
     const parts = [];
     for (const viewer of this.viewers) parts.push(await viewer.report());
-    for (const { name, lines } of this.programs) parts.push(`--- ${name}`, ...lines.slice(-40).map((line) => `    ${line}`));
+    for (const { name, lines } of this.programs)
+      parts.push(`--- ${name}`, ...lines.slice(-40).map((line) => `    ${line}`));
     return parts.join("\n");
   }
 

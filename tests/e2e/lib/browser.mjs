@@ -1,5 +1,6 @@
 // One Chromium per test file; viewers are separate browser contexts in it, as separate as strangers' profiles.
 
+import { createHash } from "node:crypto";
 import puppeteer from "puppeteer-core";
 import * as paths from "./paths.mjs";
 import { recorder } from "./recorder.mjs";
@@ -36,10 +37,10 @@ export async function launch({ executablePath = paths.chromium } = {}) {
  * Opens a page as a new viewer.
  * @param {import("puppeteer-core").Browser} browser
  * @param {string} url
- * @param {{ name?: string, keepBytes?: boolean, storage?: Record<string, string>, before?: Function }} [options] `before` runs
+ * @param {{ name?: string, before?: Function }} [options] `before` runs
  *   in the page before anything else.
  */
-export async function openViewer(browser, url, { name = "viewer", keepBytes = false, before } = {}) {
+export async function openViewer(browser, url, { name = "viewer", before } = {}) {
   const context = await browser.createBrowserContext();
   const page = await context.newPage();
   const viewer = new Viewer(name, context, page);
@@ -54,7 +55,7 @@ export async function openViewer(browser, url, { name = "viewer", keepBytes = fa
   devtools.on("Network.webSocketCreated", ({ url: socket }) => viewer.sockets.push(socket));
   devtools.on("Network.requestWillBeSent", ({ request }) => viewer.requests.push(request.url));
   viewer.devtools = devtools;
-  await page.evaluateOnNewDocument(recorder, { keepBytes });
+  await page.evaluateOnNewDocument(recorder);
   if (before) await page.evaluateOnNewDocument(/** @type {any} */ (before));
   await page.goto(url, { waitUntil: "load" });
   return viewer;
@@ -70,6 +71,8 @@ export class Viewer {
   /** @type {string[]} */
   lines = [];
   gone = false;
+  /** @type {Record<number, string>} */
+  #hashes = {};
   /** @type {import("puppeteer-core").CDPSession} */
   devtools;
 
@@ -89,7 +92,7 @@ export class Viewer {
   /** Starts playback, as a click does. */
   async play(id = "v0") {
     await this.page.evaluate((id) => {
-      void /** @type {HTMLVideoElement} */ (document.getElementById(id)).play().catch(() => {});
+      void (/** @type {HTMLVideoElement} */ (document.getElementById(id)).play().catch(() => {}));
     }, id);
   }
 
@@ -111,10 +114,12 @@ export class Viewer {
    * @param {{ timeout?: number, args?: unknown[], polling?: number }} [options]
    */
   async until(what, predicate, { timeout = 60_000, args = [], polling = 100 } = {}) {
-    try {
-      await this.page.waitForFunction(/** @type {any} */ (predicate), { timeout, polling }, ...args);
-    } catch (error) {
-      throw new Error(`${this.name}: waited in vain for: ${what} (${/** @type {Error} */ (error).message})`);
+    // Not puppeteer's waitForFunction: that needs `eval`, which a strict CSP forbids to the page.
+    for (const end = Date.now() + timeout; ;) {
+      const value = await this.page.evaluate(/** @type {any} */ (predicate), ...args);
+      if (value) return value;
+      if (Date.now() > end) throw new Error(`${this.name}: waited ${timeout} ms in vain for: ${what}`);
+      await new Promise((resolve) => setTimeout(resolve, polling));
     }
   }
 
@@ -165,7 +170,18 @@ export class Viewer {
   /** Everything that was written down so far, every hash done. */
   async snapshot() {
     await this.until("hashes of delivered bytes", () => window.__recorder.hashing === 0, { timeout: 30_000 });
-    return this.page.evaluate(() => window.__recorder.snapshot());
+    const shot = await this.page.evaluate(() => window.__recorder.snapshot());
+    // Insecure pages have no WebCrypto: their bytes are hashed here.
+    for (const [at, entry] of shot.delivered.entries()) {
+      if (entry.sha256 || entry.bytes < 0) continue;
+      this.#hashes[at] ??= createHash("sha256")
+        .update(
+          Buffer.from(await this.page.evaluate((at) => window.__recorder.delivered[at].base64 ?? "", at), "base64"),
+        )
+        .digest("hex");
+      entry.sha256 = this.#hashes[at];
+    }
+    return shot;
   }
 
   /** `stats()` of a session. */
@@ -177,7 +193,11 @@ export class Viewer {
   async memory() {
     await this.devtools.send("HeapProfiler.collectGarbage");
     const usage = /** @type {any} */ (await this.devtools.send("Runtime.getHeapUsage"));
-    return { heap: usage.usedSize, buffers: usage.backingStorageSize ?? 0, total: usage.usedSize + (usage.backingStorageSize ?? 0) };
+    return {
+      heap: usage.usedSize,
+      buffers: usage.backingStorageSize ?? 0,
+      total: usage.usedSize + (usage.backingStorageSize ?? 0),
+    };
   }
 
   /** Closes the tab; the page has no time to say good-bye. */

@@ -48,6 +48,9 @@ export function runInNamespace(argv) {
     );
   }
   const env = { ...process.env, MAREA_E2E_NAMESPACE: "1" };
-  const done = spawnSync("unshare", [...unshare, "sh", "-ec", SETUP, "sh", process.execPath, ...argv], { stdio: "inherit", env });
+  const done = spawnSync("unshare", [...unshare, "sh", "-ec", SETUP, "sh", process.execPath, ...argv], {
+    stdio: "inherit",
+    env,
+  });
   return done.status ?? 1;
 }

@@ -10,9 +10,10 @@ import { start } from "./process.mjs";
 /**
  * Serves a folder.
  * @param {string} root
+ * @param {string} [locations] Further `location` blocks.
  * @returns {Promise<{ origin: string, program: import("./process.mjs").Program, accessLog: string, close(): Promise<void> }>}
  */
-export async function startNginx(root) {
+export async function startNginx(root, locations = "") {
   const dir = await mkdtemp(join(tmpdir(), "marea-nginx-"));
   await chmod(dir, 0o755);
   const port = await freePort();
@@ -42,10 +43,11 @@ http {
   server {
     listen 127.0.0.1:${port};
     root ${root};
+    add_header Access-Control-Allow-Origin *;
+    add_header Access-Control-Expose-Headers "Content-Range, Content-Length, ETag";
+    add_header Timing-Allow-Origin *;
+    ${locations}
     location / {
-      add_header Access-Control-Allow-Origin *;
-      add_header Access-Control-Expose-Headers "Content-Range, Content-Length, ETag";
-      add_header Timing-Allow-Origin *;
       if ($request_method = OPTIONS) {
         add_header Access-Control-Allow-Origin *;
         add_header Access-Control-Allow-Headers "Range, If-None-Match";

@@ -12,7 +12,8 @@ import * as paths from "./paths.mjs";
  * @property {string} [script] URL of marea.js; absent: a page that does not know of it.
  * @property {Record<string, string>} [attributes] Of the script tag.
  * @property {{ id?: string, src?: string, attributes?: Record<string, string> }[]} videos
- * @property {Record<string, unknown>} [ownPlayer] The page has its own hls.js with this configuration instead of `src`.
+ * @property {Record<string, unknown>} [ownPlayer] The page has its own hls.js with this configuration instead of `src`;
+ *   `fixedLevel` is a rendition that it stays at.
  * @property {string} [csp]
  * @property {string} [before] URL path of a further script before all others.
  */
@@ -47,9 +48,10 @@ function escape(text) {
 
 /** What a site's own player script does. */
 const OWN_PLAYER = `
-const config = JSON.parse(document.currentScript.dataset.config);
+const { fixedLevel, ...config } = JSON.parse(document.currentScript.dataset.config);
 window.__players = [...document.querySelectorAll("video")].map((video) => {
   const player = new Hls(config);
+  if (fixedLevel !== undefined) player.once("hlsManifestParsed", () => (player.loadLevel = fixedLevel));
   player.attachMedia(video);
   let loaded = false;
   const load = () => { if (!loaded) { loaded = true; player.loadSource(video.dataset.source); } };
@@ -90,7 +92,10 @@ export async function startPageServer(host = "127.0.0.1", port = 0) {
     /** Publishes a page; its URL. @param {Page} page */
     add(page) {
       const path = `/page-${(pages += 1)}`;
-      const headers = { "content-type": "text/html; charset=utf-8", ...(page.csp && { "content-security-policy": page.csp }) };
+      const headers = {
+        "content-type": "text/html; charset=utf-8",
+        ...(page.csp && { "content-security-policy": page.csp }),
+      };
       served.set(path, { body: html(page), headers });
       return origin + path;
     },

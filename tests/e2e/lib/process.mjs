@@ -32,7 +32,11 @@ process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
  * @param {{ name?: string, ready?: RegExp | null, env?: Record<string, string>, cwd?: string }} [options]
  * @returns {Promise<Program>}
  */
-export async function start(file, args, { name = file.split("/").pop() ?? file, ready = /^listening on (http:\/\/\S+)/, env, cwd } = {}) {
+export async function start(
+  file,
+  args,
+  { name = file.split("/").pop() ?? file, ready = /^listening on (http:\/\/\S+)/, env, cwd } = {},
+) {
   const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env }, cwd });
   running.add(child);
   /** @type {string[]} */
@@ -76,7 +80,10 @@ export async function start(file, args, { name = file.split("/").pop() ?? file, 
         listeners.delete(listener);
       };
       listeners.add(listener);
-      exited.then((code) => give(`it ended (${code})`), (error) => give(error.message));
+      exited.then(
+        (code) => give(`it ended (${code})`),
+        (error) => give(error.message),
+      );
     });
 
   const stop = async (/** @type {NodeJS.Signals} */ signal = "SIGTERM") => {

@@ -19,7 +19,10 @@ export async function cuttableProxy(target) {
       return;
     }
     const upstream = connect(Number(port), hostname);
-    for (const [from, to] of [[client, upstream], [upstream, client]]) {
+    for (const [from, to] of [
+      [client, upstream],
+      [upstream, client],
+    ]) {
       sockets.add(from);
       from.on("error", () => to.destroy());
       from.on("close", () => {

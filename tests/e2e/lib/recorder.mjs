@@ -1,8 +1,8 @@
 // What runs inside each page before anything else: it looks on and writes down, and changes nothing that a page could
 // notice. The page finds it at `window.__recorder`.
 
-/** Runs in the page; must not refer to anything outside of itself. @param {{ keepBytes: boolean }} options */
-export function recorder({ keepBytes }) {
+/** Runs in the page; must not refer to anything outside of itself. */
+export function recorder() {
   if (window.top !== window) return;
   const rec = {
     /** Buffers handed to the player's loader. */
@@ -81,7 +81,18 @@ export function recorder({ keepBytes }) {
     return currentTime;
   }
   rec.bufferedEnd = bufferedEnd;
-  for (const type of ["playing", "waiting", "seeking", "seeked", "pause", "play", "ended", "emptied", "error", "timeupdate"]) {
+  for (const type of [
+    "playing",
+    "waiting",
+    "seeking",
+    "seeked",
+    "pause",
+    "play",
+    "ended",
+    "emptied",
+    "error",
+    "timeupdate",
+  ]) {
     document.addEventListener(
       type,
       ({ target: video }) => {
@@ -102,7 +113,13 @@ export function recorder({ keepBytes }) {
         state.last = video.currentTime;
         state.since = now();
       } else if (now() - state.since > 1_500 && !state.stall && video.duration - video.currentTime > 0.3) {
-        state.stall = { at: video.currentTime, from: state.since, ms: null, buffered: bufferedEnd(video), video: video.id };
+        state.stall = {
+          at: video.currentTime,
+          from: state.since,
+          ms: null,
+          buffered: bufferedEnd(video),
+          video: video.id,
+        };
         rec.stalls.push(state.stall);
       }
     }
@@ -142,7 +159,7 @@ export function recorder({ keepBytes }) {
     };
     rec.delivered.push(entry);
     if (!(data instanceof ArrayBuffer)) return;
-    if (keepBytes || !window.crypto?.subtle) {
+    if (!window.crypto?.subtle) {
       let text = "";
       const bytes = new Uint8Array(data);
       for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
