@@ -12,6 +12,7 @@ mod neighbours;
 use marea_swarm::{
     Action, Millis, Swarm,
     assembly::Assembly,
+    base64url,
     config::Config,
     ids,
     playlist::{self, ByteRange, Locator, MediaPlaylist, Playlist},
@@ -27,7 +28,7 @@ use neighbours::Neighbours;
 /// What signaling calls a video: unpadded base64url of its announce id.
 #[wasm_bindgen(js_name = announceId)]
 pub fn announce_id(video: &str) -> String {
-    data_encoding::BASE64URL_NOPAD.encode(&ids::announce_id(video))
+    base64url::encode(&ids::announce_id(video))
 }
 
 /// Checks the core's golden vectors; the text says what differs, empty if nothing does.

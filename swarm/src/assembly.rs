@@ -4,10 +4,9 @@
 //! piece over) or [`crate::Action::Discard`]. Bytes of one piece never mix: everything is filed under its [`Source`]. A
 //! buffer grows with what arrived and never from a number that somebody stated.
 
-use std::collections::BTreeMap;
-
 use crate::{
     ids::{piece_count, piece_len},
+    map::Map,
     pieces::{Cv, hash_piece},
     swarm::{Fetch, Peer, Source},
     wire::{FRAME_PAYLOAD, Frame},
@@ -19,8 +18,8 @@ const FRAMES: usize = (crate::ids::PIECE_SIZE / FRAME_PAYLOAD) as usize;
 /// Bytes that arrived and are not verified yet.
 #[derive(Debug, Default)]
 pub struct Assembly {
-    fetches: BTreeMap<Fetch, Cursor>,
-    pieces: BTreeMap<(Source, u32), Piece>,
+    fetches: Map<Fetch, Cursor>,
+    pieces: Map<(Source, u32), Piece>,
     /// Sum of the bytes in `pieces`.
     held: usize,
 }
@@ -93,7 +92,7 @@ impl Assembly {
                 break;
             }
             let key = (Source::Fetch(fetch), cursor.piece);
-            let piece = self.pieces.entry(key).or_insert_with(|| Piece::Prefix(Vec::new()));
+            let piece = self.pieces.get_or_insert_with(key, || Piece::Prefix(Vec::new()));
             let Piece::Prefix(bytes) = piece else {
                 break; // Cannot be: the cursor passes a piece when it is whole.
             };
@@ -123,7 +122,7 @@ impl Assembly {
             return None;
         }
         let key = (Source::Peer(peer, frame.request), frame.piece);
-        let piece = self.pieces.entry(key).or_insert_with(|| Piece::Frames(Default::default()));
+        let piece = self.pieces.get_or_insert_with(key, || Piece::Frames(Default::default()));
         let Piece::Frames(frames) = piece else {
             return None;
         };

@@ -17,12 +17,15 @@
 //! | [`sdp`] | what of an SDP and of its candidates may reach a WebRTC stack |
 //! | [`vectors`] | the golden vectors of `docs/protocol.md` |
 //! | [`swarm`] | neighbours, scheduler, uploads: [`Swarm`] |
+//! | [`base64url`] | bytes as text |
 //! | [`config`] | every default, with its reason |
 
 pub mod assembly;
+pub mod base64url;
 pub mod config;
 pub mod fuzz;
 pub mod ids;
+mod map;
 pub mod pieces;
 pub mod playlist;
 pub mod proof;

@@ -29,7 +29,7 @@ mod peers;
 mod schedule;
 mod uploads;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 pub use action::{
     Action, Bytes, CloseReason, Fetch, Object, Peer, PeerSetup, PeerStats, Placement, Playback, Refused, Request,
@@ -46,7 +46,8 @@ use self::{
 use crate::{
     config::{self, Config},
     ids::Millis,
-    playlist::{Locator, MediaPlaylist, ObjectRef},
+    map::Map,
+    playlist::{self, Locator, MediaPlaylist, ObjectRef},
     proof,
     rng::Rng,
     wire::{Control, PeerKind, encode_control},
@@ -70,17 +71,17 @@ pub struct Swarm {
     population: u32,
 
     objects: Objects,
-    requests: BTreeMap<Request, Wanted>,
+    requests: Map<Request, Wanted>,
     playback: Playback,
     /// Pieces to announce.
-    news: BTreeMap<Object, Bitfield>,
+    news: Map<Object, Bitfield>,
     reloaded: Millis,
 
-    transfers: BTreeMap<Fetch, Transfer>,
+    transfers: Map<Fetch, Transfer>,
     next_fetch: u32,
     http: HttpSpeed,
 
-    neighbours: BTreeMap<Peer, Neighbour>,
+    neighbours: Map<Peer, Neighbour>,
     next_request: u32,
     /// From "claim heard" to "group held here", in milliseconds.
     spread: Spread,
@@ -120,14 +121,14 @@ impl Swarm {
             salt: Vec::new(),
             population: 1,
             objects: Objects::default(),
-            requests: BTreeMap::new(),
+            requests: Map::new(),
             playback: Playback { rate: 1.0, ..Playback::default() },
-            news: BTreeMap::new(),
+            news: Map::new(),
             reloaded: 0,
-            transfers: BTreeMap::new(),
+            transfers: Map::new(),
             next_fetch: 0,
             http: HttpSpeed::new(),
-            neighbours: BTreeMap::new(),
+            neighbours: Map::new(),
             next_request: 0,
             spread: Spread::new(config::SPREAD_MS),
             upload_tokens: 0.0,
@@ -176,28 +177,16 @@ impl Swarm {
     /// Indexes a media playlist; replaces the earlier one of the same URL.
     pub fn playlist(&mut self, now: Millis, playlist: &MediaPlaylist) {
         self.touch(now);
-        let add = |objects: &mut Objects, locator: &Locator, object: &ObjectRef| {
+        for (locator, object) in playlist.locators() {
             let place = Place {
                 locator: locator.clone(),
                 list_at: object.list_at,
                 own_origin: origin(&locator.url) == origin(&playlist.url),
             };
-            objects.add(now, object.root, object.size, place)
-        };
-        for map in &playlist.maps {
-            if let Some(object) = &map.object {
-                add(&mut self.objects, &map.locator, object);
-            }
+            self.objects.add(now, object.root, object.size, place);
         }
-        let mut objects = Vec::with_capacity(playlist.segments.len());
-        for segment in &playlist.segments {
-            for part in &segment.parts {
-                if let Some(object) = &part.object {
-                    add(&mut self.objects, &part.locator, object);
-                }
-            }
-            objects.push(segment.object.as_ref().map(|object| add(&mut self.objects, &segment.locator, object)));
-        }
+        let by_root = |object: &ObjectRef| self.objects.by_root(&object.root);
+        let objects = playlist.segments.iter().map(|segment| segment.object.as_ref().and_then(by_root)).collect();
         let old = self.objects.tracks.remove(&playlist.url);
         // The anchor follows its segment: a live window slides.
         let anchor = old.as_ref().and_then(|track| {
@@ -213,10 +202,8 @@ impl Swarm {
 
     /// The object that a player's request names.
     pub fn object(&self, locator: &Locator) -> Option<Object> {
-        self.objects.tracks.values().find_map(|track| {
-            let found = track.playlist.find(&locator.url, locator.range)?;
-            self.objects.by_root(&found.root)
-        })
+        let playlists = self.objects.tracks.values().map(|track| &track.playlist);
+        self.objects.by_root(&playlist::find(playlists, &locator.url, locator.range)?.root)
     }
 
     /// Bytes of an object.
@@ -242,13 +229,15 @@ impl Swarm {
     pub fn request(&mut self, now: Millis, request: Request, locator: &Locator, media_start_ms: f64) -> bool {
         self.touch(now);
         let Some(object) = self.object(locator) else { return false };
-        let root = self.objects.get(object).root;
         for track in self.objects.tracks.values_mut() {
-            let found = track.objects.iter().position(|&other| {
-                other == Some(object)
-                    && track.playlist.find(&locator.url, locator.range).is_some_and(|o| o.root == root)
-            });
-            if let Some(index) = found {
+            let segments = || track.objects.iter().zip(&track.playlist.segments);
+            let here = |locator_fits: bool| {
+                segments().position(|(&other, segment)| {
+                    other == Some(object) && (!locator_fits || segment.locator == *locator)
+                })
+            };
+            // Equal bytes may stand in several renditions: the one whose locator was asked for is the one that plays.
+            if let Some(index) = here(true).or_else(|| here(false)) {
                 track.anchor = Some((index, media_start_ms));
                 track.active = now;
             }
@@ -417,7 +406,7 @@ impl Swarm {
             transfer.kept += len;
         }
         self.actions.push_back(Action::Keep { source, object, piece });
-        self.news.entry(object).or_default().insert(piece);
+        self.news.get_or_insert_with(object, Bitfield::default).insert(piece);
         self.claim_fulfilled(object, piece);
         self.call_off(object, piece);
         self.deliver(object);

@@ -17,10 +17,11 @@ pub(crate) mod attributes;
 
 use std::fmt;
 
+use crate::{
+    base64url,
+    ids::{PIECE_SIZE, Root},
+};
 use attributes::Attributes;
-use data_encoding::BASE64URL_NOPAD;
-
-use crate::ids::{PIECE_SIZE, Root};
 
 /// What every tag of ours begins with.
 pub const PREFIX: &str = "#EXT-X-MAREA";
@@ -224,7 +225,7 @@ fn binary<const N: usize>(list: Attributes<'_>, attribute: &'static str) -> Resu
     list.get(attribute)
         .map(|text| text.trim_end_matches('='))
         .filter(|text| text.len() <= 2 * N) // Nothing is decoded that cannot fit.
-        .and_then(|text| BASE64URL_NOPAD.decode(text.as_bytes()).ok())
+        .and_then(base64url::decode)
         .and_then(|bytes| bytes.try_into().ok())
         .ok_or(attribute)
 }
@@ -241,16 +242,16 @@ impl fmt::Display for Tag {
                 f.write_str(if tag.complete { "" } else { ",COMPLETE=NO" })
             }
             Self::Object(kind, tag) => {
-                write!(f, "-{}:SIZE={},BLAKE3={}", kind.name(), tag.size, BASE64URL_NOPAD.encode(&tag.root.0))?;
+                write!(f, "-{}:SIZE={},BLAKE3={}", kind.name(), tag.size, base64url::encode(&tag.root.0))?;
                 tag.at.map_or(Ok(()), |at| write!(f, ",AT={at}"))
             }
             Self::Signature(tag) => write!(
                 f,
                 "-SIGNATURE:KEY={},SEQ={},EXPIRES={},SIG={}",
-                BASE64URL_NOPAD.encode(&tag.key),
+                base64url::encode(&tag.key),
                 tag.seq,
                 tag.expires,
-                BASE64URL_NOPAD.encode(&tag.signature)
+                base64url::encode(&tag.signature)
             ),
         }
     }

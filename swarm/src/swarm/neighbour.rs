@@ -1,6 +1,6 @@
 //! What is known of a neighbour, and what is under way with it in both directions.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::{
     action::{Object, PeerSetup},
@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config,
     ids::{Millis, Oid, PIECE_SIZE},
+    map::Map,
     wire::{FRAME_PAYLOAD, PeerKind, PieceSet},
 };
 
@@ -18,7 +19,7 @@ use crate::{
 pub(crate) struct Asked {
     pub(crate) object: Object,
     /// Pieces still to come, with the frames of each that are in (bit `i`: offset `i * FRAME_PAYLOAD`).
-    pub(crate) pieces: BTreeMap<u32, u8>,
+    pub(crate) pieces: Map<u32, u8>,
     pub(crate) since: Millis,
 }
 
@@ -68,15 +69,15 @@ pub(crate) struct Neighbour {
     pub(crate) uploads: bool,
     /// Its uplink by its own word, in bytes per second; 0 if unknown.
     pub(crate) uplink: u32,
-    pub(crate) has: BTreeMap<Object, Bitfield>,
+    pub(crate) has: Map<Object, Bitfield>,
     /// What it has of objects that no playlist names yet.
-    pub(crate) unknown: BTreeMap<Oid, Vec<PieceSet>>,
+    pub(crate) unknown: Map<Oid, Vec<PieceSet>>,
     pub(crate) heard: Millis,
     pub(crate) rtt: Spread,
     pub(crate) ping: Option<(u32, Millis)>,
     pub(crate) pinged: Millis,
 
-    pub(crate) asked: BTreeMap<u32, Asked>,
+    pub(crate) asked: Map<u32, Asked>,
     /// Last frame of media.
     pub(crate) frame_at: Millis,
     pub(crate) down: Rate,
@@ -109,13 +110,13 @@ impl Neighbour {
             open: false,
             uploads: false,
             uplink: 0,
-            has: BTreeMap::new(),
-            unknown: BTreeMap::new(),
+            has: Map::new(),
+            unknown: Map::new(),
             heard: now,
             rtt: Spread::new(100.0),
             ping: None,
             pinged: now,
-            asked: BTreeMap::new(),
+            asked: Map::new(),
             frame_at: now,
             down: Rate::default(),
             capacity: 0.0,

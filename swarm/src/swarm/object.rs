@@ -1,6 +1,6 @@
 //! The objects that playlists name: what is held, what verifies it, who wants it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 
 use super::{
     action::{Fetch, Object, Peer, Request, Source},
@@ -9,6 +9,7 @@ use super::{
 use crate::{
     config::GROUP_PIECES,
     ids::{Millis, Oid, Root, piece_count, piece_len},
+    map::{Map, Set},
     pieces::Cv,
     playlist::{Locator, MediaPlaylist},
 };
@@ -66,7 +67,7 @@ pub(crate) struct Entry {
     pub(crate) list: List,
     pub(crate) have: Bitfield,
     /// Hashes of pieces that wait for the list, by who brought them.
-    pub(crate) pending: BTreeMap<(Source, u32), Cv>,
+    pub(crate) pending: Map<(Source, u32), Cv>,
     pub(crate) requests: Vec<Request>,
     /// Since when the player waits for it while it is not whole.
     pub(crate) wanted_since: Option<Millis>,
@@ -74,7 +75,7 @@ pub(crate) struct Entry {
     pub(crate) asked: bool,
     pub(crate) origin: Origin,
     /// Claims of others by group.
-    pub(crate) claims: BTreeMap<u32, Claim>,
+    pub(crate) claims: Map<u32, Claim>,
     /// When HTTP failed last, with its status, and how often in a row.
     pub(crate) http_failed: Option<(Millis, u16, u32)>,
     pub(crate) used: Millis,
@@ -153,11 +154,11 @@ pub(crate) struct Track {
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     pub(crate) entries: Vec<Entry>,
-    by_root: BTreeMap<Root, Object>,
-    by_oid: BTreeMap<Oid, Object>,
-    pub(crate) tracks: BTreeMap<String, Track>,
+    by_root: HashMap<Root, Object>,
+    by_oid: HashMap<Oid, Object>,
+    pub(crate) tracks: Map<String, Track>,
     /// Objects that the player waits for and that are not whole.
-    pub(crate) wanted: BTreeSet<Object>,
+    pub(crate) wanted: Set<Object>,
 }
 
 impl Objects {
@@ -201,12 +202,12 @@ impl Objects {
             place,
             list,
             have: Bitfield::default(),
-            pending: BTreeMap::new(),
+            pending: Map::new(),
             requests: Vec::new(),
             wanted_since: None,
             asked: false,
             origin: Origin::Fits,
-            claims: BTreeMap::new(),
+            claims: Map::new(),
             http_failed: None,
             used: now,
             brought: [0; 4],

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{
     Swarm,
     action::{Action, CloseReason, Object, Peer, PeerSetup, Placement, Refused, Source},
+    bitfield::Bitfield,
     neighbour::{Asked, Neighbour, all_frames},
     object::Origin,
 };
@@ -162,7 +163,7 @@ impl Swarm {
             if let Some(neighbour) = self.neighbours.get_mut(&peer) {
                 let known = neighbour.unknown.contains_key(&oid);
                 if known || neighbour.unknown.len() < config::MAX_UNKNOWN_OBJECTS {
-                    let sets = neighbour.unknown.entry(oid).or_default();
+                    let sets = neighbour.unknown.get_or_insert_with(oid, Vec::new);
                     // A neighbour that sends piece after piece of it is heard again once the playlist is here.
                     if sets.len() < config::MAX_UNKNOWN_SETS {
                         sets.push(pieces);
@@ -178,7 +179,7 @@ impl Swarm {
     fn has(&mut self, peer: Peer, object: Object, pieces: &PieceSet) {
         let count = self.entry(object).count;
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
-        if !neighbour.has.entry(object).or_default().extend(pieces, count) {
+        if !neighbour.has.get_or_insert_with(object, Bitfield::default).extend(pieces, count) {
             self.close(peer, CloseReason::Garbage);
         }
     }
