@@ -250,7 +250,10 @@ impl Config {
 }
 
 /// Checks the URL of a signaling server.
-pub(crate) fn signaling_url(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// What is wrong with it and what to give instead.
+pub fn signaling_url(text: &str) -> Result<String, String> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "ws" | "wss") && !text.contains('"') => Ok(text.to_owned()),
         Ok(url) => Err(format!("is a {}: URL: give one that begins with wss:// (or ws:// for tests)", url.scheme())),

@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod annotate;
 mod answer;
 mod atomic;
 mod body;
@@ -34,6 +35,7 @@ mod state;
 mod video;
 mod walk;
 
+pub use annotate::{AnnotateError, Event, Mode, Summary, annotate};
 pub use config::Config;
 pub use error::SeederError;
 pub use server::{Control, Seeder};
