@@ -36,10 +36,15 @@
 
 pub mod access;
 pub mod address;
+mod bucket;
+pub mod defaults;
 pub mod ids;
 pub mod layered;
+pub mod message;
 pub mod service;
+pub mod shard;
 pub mod stun;
+mod ticket;
 
 pub use access::{Access, Catalogue, OriginRule, Origins};
 pub use address::{ClientAddress, Network};

@@ -1,0 +1,168 @@
+//! Every default of the signaling server, with its reason.
+
+use std::time::Duration;
+
+use crate::{
+    ids::Millis,
+    layered::{Layers, Setting, Shape},
+};
+
+/// The settings of `marea-signaling`: flags, `MAREA_SIGNALING_*`, TOML.
+pub const LAYERS: Layers = Layers {
+    prefix: "MAREA_SIGNALING_",
+    settings: &[
+        Setting {
+            key: "listen",
+            shape: Shape::Text,
+            default: Some("127.0.0.1:4080"),
+            example: "ADDR",
+            help: "Address and port of HTTP and WebSockets. The default is reachable from this machine only, so that \
+                   nothing is open to the world by accident; port 0 takes a free one.",
+        },
+        Setting {
+            key: "udp",
+            shape: Shape::Text,
+            default: Some("same"),
+            example: "ADDR",
+            help: "Address and port of STUN over UDP. `same` takes the address and port of `listen`, so that one port \
+                   number is opened in a firewall; `none` turns STUN off, and then viewers behind different routers do \
+                   not find each other.",
+        },
+        Setting {
+            key: "public-url",
+            shape: Shape::Text,
+            default: None,
+            example: "https://signal.example",
+            help: "How clients reach this server. Its host is what they are told as STUN server. Not set: the `Host` \
+                   of each request, which is right unless a proxy changes it.",
+        },
+        Setting {
+            key: "admin-listen",
+            shape: Shape::Text,
+            default: None,
+            example: "127.0.0.1:4081",
+            help: "A second address for /metrics, /healthz and /readyz, open to whoever reaches it. Not set: /metrics \
+                   is answered on `listen`, to programs on this machine only.",
+        },
+        Setting {
+            key: "trusted-proxy",
+            shape: Shape::List,
+            default: Some(""),
+            example: "10.0.0.0/8",
+            help: "Proxies (addresses or networks) whose X-Forwarded-For is believed. Empty: none, since anybody can \
+                   write that header. Behind a proxy that is not listed there are no limits per address, and viewers \
+                   in one home do not see that they are.",
+        },
+        Setting {
+            key: "allow-origin",
+            shape: Shape::List,
+            default: Some(""),
+            example: "https://video.example",
+            help: "Pages that may connect, as `https://host[:port]` or `https://*.host`. Empty: every page, since \
+                   videos are protected by ids that cannot be guessed; list yours to keep other sites from using \
+                   this server.",
+        },
+    ],
+};
+
+/// How long clients have to come back elsewhere when the server ends. They spread over it; longer than a reconnect takes,
+/// shorter than the 10 s after which container managers kill.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
+// Sockets.
+
+/// Largest message: an SDP of [`MAX_SDP`] in which every character is escaped in two, with room; more is closed (1009).
+pub const MAX_MESSAGE: usize = 64 * 1024;
+/// Open WebSockets. 14 KiB each were measured: 1.4 GB, what a small server has.
+pub const MAX_CONNECTIONS: usize = 100_000;
+/// WebSockets of one subscriber (IPv4 address, IPv6 /64): a school behind one address, but not a whole server's worth.
+pub const MAX_CONNECTIONS_PER_ADDRESS: usize = 1024;
+/// Bytes that wait for a slow reader before it is dropped: some hundred messages, or ten of the largest.
+pub const MAX_QUEUE: usize = 256 * 1024;
+/// Time for one write to a socket: a reader that takes nothing for so long is gone.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time for the HTTP request and for the switch to WebSocket.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A ping goes out after so long without anything received: below the 60 s at which proxies drop idle connections.
+pub const PING_AFTER: Duration = Duration::from_secs(30);
+/// Nothing received for so long, in spite of the ping: the client is gone.
+pub const DEAD_AFTER: Duration = Duration::from_secs(60);
+
+// Connections.
+
+/// A connection that belongs to no video for so long is closed.
+pub const IDLE_MS: Millis = 30_000;
+/// Videos of one connection: a page with a few players and previews.
+pub const MAX_VIDEOS: usize = 16;
+/// Messages a second in the long run: a viewer needs far less than one.
+pub const MESSAGE_RATE: f64 = 20.0;
+/// Messages at once: offers or answers to [`MAX_MATCH`] peers with [`MAX_CANDIDATES`] each.
+pub const MESSAGE_BURST: f64 = 300.0;
+/// Wrong messages at once; after that the connection is closed. An honest client sends none.
+pub const OFFENCE_BURST: f64 = 10.0;
+/// Wrong messages that are forgiven, a second.
+pub const OFFENCE_RATE: f64 = 0.1;
+/// What a message over the rate weighs, in wrong ones: 200 of them close.
+pub const RATE_OFFENCE: f64 = 0.05;
+
+// Relays.
+
+/// Largest SDP, in bytes (design §5).
+pub const MAX_SDP: usize = 16 * 1024;
+/// Largest text of a candidate, in bytes: they have about 150.
+pub const MAX_CANDIDATE: usize = 1024;
+/// Candidates of each side in one `conn` (design §5), the closing null included.
+pub const MAX_CANDIDATES: u8 = 20;
+/// Characters of a `conn` or of a `reject`'s code.
+pub const MAX_NAME: usize = 64;
+/// An offer that was not answered for so long is dead (design C6).
+pub const OFFER_MS: Millis = 30_000;
+
+// Matching.
+
+/// Most peers that a client may want, and is told of at once: the neighbours that the engine keeps (8–12).
+pub const MAX_MATCH: u32 = 12;
+/// Ids read of `connected`: above what any client keeps.
+pub const MAX_CONNECTED: usize = 64;
+/// Members looked at for one match: enough to find near ones, few enough for microseconds.
+pub const SAMPLE: usize = 48;
+/// Share of picks that ignore preference: it keeps the mesh of all viewers in one piece.
+pub const RANDOM_PICKS: f64 = 0.15;
+/// Distance in playback, in seconds, over which the preference for near positions fades: the engine's buffers.
+pub const POSITION_SCALE: f64 = 60.0;
+/// A member that still wants peers is looked at again after so long: failed handshakes have died by then.
+pub const RETRY_MS: Millis = 30_000;
+/// A pair whose handshake failed may be matched again after so long, doubled each time.
+pub const REMATCH_FAILED_MS: Millis = 30_000;
+/// The same for a pair whose offer was answered: most are connected, and the client ignores the second match.
+pub const REMATCH_ANSWERED_MS: Millis = 120_000;
+/// How often those times are doubled at most.
+pub const REMATCH_DOUBLINGS: u32 = 4;
+/// New peers of one membership at once (design §6); they come back within an hour.
+pub const PAIRINGS_PER_VIDEO: f64 = 30.0;
+/// New peers of one connection within an hour (design §6), whoever was told of whom: each learns an address.
+pub const PAIRINGS_PER_HOUR: f64 = 120.0;
+
+// Membership.
+
+/// Least time between two `viewers` to one client (design C6).
+pub const VIEWERS_MS: Millis = 10_000;
+/// How long a peer whose socket broke keeps its place, so that a short loss of the network costs nothing.
+pub const GRACE_MS: Millis = 10_000;
+/// How long a resume ticket is good (design §6).
+pub const TICKET_MS: Millis = 24 * 3_600_000;
+/// How long a salt is used (design §4).
+pub const SALT_MS: Millis = 3_600_000;
+/// How long the servers in `ice` may be used, in seconds: a day, since no credential is among them.
+pub const ICE_TTL: u32 = 86_400;
+
+// STUN.
+
+/// Requests a second of one address in the long run; a browser sends one per connection and repeats it.
+pub const STUN_RATE: f64 = 20.0;
+/// Requests of one address at once: 12 neighbours, each with a few interfaces.
+pub const STUN_BURST: f64 = 100.0;
+/// Requests a second of all: what one core answers with ease; above it, spoofed floods are likelier than viewers.
+pub const STUN_TOTAL_RATE: f64 = 20_000.0;
+/// Buckets for addresses. They share by a keyed hash, so that memory stays the same whatever comes.
+pub const STUN_BUCKETS: usize = 16_384;

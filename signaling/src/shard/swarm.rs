@@ -1,0 +1,321 @@
+//! One video's members and the links between them.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use crate::{
+    address,
+    bucket::Bucket,
+    defaults,
+    ids::{ConnectionId, Millis, PeerId},
+    message::Kind,
+};
+
+/// The members of one video.
+#[derive(Debug, Default)]
+pub(super) struct Swarm {
+    pub(super) members: HashMap<PeerId, Member>,
+    /// Ids of before a restart, to who claims them now.
+    aliases: HashMap<PeerId, PeerId>,
+    /// Members that may be matched; see [`Member::open_slot`].
+    pub(super) open: Vec<PeerId>,
+    /// Mirrors and edges.
+    pub(super) seeders: BTreeSet<PeerId>,
+    links: HashMap<(PeerId, PeerId), Link>,
+    /// What was last told to all, and when.
+    pub(super) told: (u32, u32),
+    pub(super) viewers_at: Millis,
+    pub(super) viewers_timer: Option<Millis>,
+}
+
+/// A peer in a swarm.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// `None` while its socket is broken and may come back.
+    pub(super) connection: Option<ConnectionId>,
+    pub(super) kind: Kind,
+    pub(super) address: Option<IpAddr>,
+    /// How many further peers it asked for, and when it said so.
+    pub(super) want: u32,
+    pub(super) stated_at: Millis,
+    /// Playback position in seconds when it said so.
+    pub(super) pos: Option<f64>,
+    alias: Option<PeerId>,
+    /// Its place in [`Swarm::open`]: there while `want > 0` and the socket is up.
+    pub(super) open_slot: Option<usize>,
+    /// The other ends of its links.
+    pub(super) links: BTreeSet<PeerId>,
+    pub(super) pairings: Bucket,
+    pub(super) retry_at: Option<Millis>,
+    pub(super) grace_at: Option<Millis>,
+    /// Numbers that it was told last.
+    pub(super) told: (u32, u32),
+}
+
+/// Two members that know of each other.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) state: LinkState,
+    /// When the state began.
+    pub(super) at: Millis,
+    /// Matches so far.
+    pub(super) tries: u32,
+    /// What is being negotiated, by who offered: the smaller id, the larger id.
+    pub(super) offers: [Option<Negotiation>; 2],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LinkState {
+    /// One was told to offer.
+    Matched,
+    /// An offer was answered: most likely connected, and counted against `want` if that is older.
+    Answered,
+    /// A client said that they are connected. Such links are not counted against `want`.
+    Connected,
+    /// One of them said no.
+    Failed,
+}
+
+/// A `conn` between two members.
+#[derive(Debug)]
+pub(super) struct Negotiation {
+    pub(super) conn: Box<str>,
+    pub(super) offered_at: Millis,
+    pub(super) answered: bool,
+    /// Candidates relayed, of the smaller and of the larger id.
+    pub(super) candidates: [u8; 2],
+}
+
+impl Member {
+    pub(super) fn new(
+        now: Millis,
+        id: ConnectionId,
+        address: Option<IpAddr>,
+        kind: Kind,
+        alias: Option<PeerId>,
+    ) -> Self {
+        Self {
+            connection: Some(id),
+            kind,
+            address,
+            want: 0,
+            stated_at: now,
+            pos: None,
+            alias,
+            open_slot: None,
+            links: BTreeSet::new(),
+            pairings: Bucket::new(now, defaults::PAIRINGS_PER_VIDEO / 3600.0, defaults::PAIRINGS_PER_VIDEO),
+            retry_at: None,
+            grace_at: None,
+            told: (0, 0),
+        }
+    }
+
+    /// Where it plays now, if it has played on.
+    pub(super) fn position(&self, now: Millis) -> Option<f64> {
+        self.pos.map(|pos| pos + now.saturating_sub(self.stated_at) as f64 / 1000.0)
+    }
+}
+
+impl Link {
+    pub(super) fn new(now: Millis, state: LinkState) -> Self {
+        Self { state, at: now, tries: 0, offers: [None, None] }
+    }
+
+    pub(super) fn set(&mut self, now: Millis, state: LinkState) {
+        self.state = state;
+        self.at = now;
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.state == LinkState::Failed
+    }
+
+    /// Whether it takes one from a `want` that was stated at `stated`.
+    pub(super) fn fills(&self, now: Millis, stated: Millis) -> bool {
+        match self.state {
+            LinkState::Matched => self.at >= stated && now < self.at + defaults::OFFER_MS,
+            LinkState::Answered => self.at >= stated,
+            LinkState::Connected | LinkState::Failed => false,
+        }
+    }
+
+    /// Whether these two may be matched again: their handshake has failed, or nobody has heard of them for long.
+    pub(super) fn may_rematch(&self, now: Millis) -> bool {
+        let wait = match self.state {
+            LinkState::Matched | LinkState::Failed => defaults::REMATCH_FAILED_MS,
+            LinkState::Answered | LinkState::Connected => defaults::REMATCH_ANSWERED_MS,
+        };
+        let doublings = self.tries.saturating_sub(1).min(defaults::REMATCH_DOUBLINGS);
+        now >= self.at + (wait << doublings)
+    }
+}
+
+impl Swarm {
+    /// Viewers, and mirrors and edges.
+    pub(super) fn numbers(&self) -> (u32, u32) {
+        let seeders = self.seeders.len();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        (count(self.members.len() - seeders), count(seeders))
+    }
+
+    /// Whether the numbers differ enough from what was last told to be told again. Schedulers can be off by a factor of
+    /// 4; gates cannot be off by one.
+    pub(super) fn numbers_changed(&self) -> bool {
+        let (now, told) = (self.numbers(), self.told);
+        let differs = |now: u32, told: u32| now != told && (now.min(told) < 16 || now.abs_diff(told) >= told / 10);
+        differs(now.0, told.0) || differs(now.1, told.1)
+    }
+
+    pub(super) fn seat(&mut self, peer: PeerId, member: Member) {
+        if member.kind != Kind::Viewer {
+            self.seeders.insert(peer);
+        }
+        if let Some(alias) = member.alias {
+            self.aliases.insert(alias, peer);
+        }
+        self.members.insert(peer, member);
+    }
+
+    /// A member comes back on a connection. It is not open until it states what it wants.
+    pub(super) fn reseat(&mut self, peer: PeerId, id: ConnectionId, address: Option<IpAddr>, kind: Kind) {
+        self.close_slot(peer);
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        member.connection = Some(id);
+        member.grace_at = None;
+        member.address = address;
+        member.kind = kind;
+        if kind == Kind::Viewer {
+            self.seeders.remove(&peer);
+        } else {
+            self.seeders.insert(peer);
+        }
+    }
+
+    /// A member's socket broke.
+    pub(super) fn suspend(&mut self, peer: PeerId) -> Option<&mut Member> {
+        self.close_slot(peer);
+        let member = self.members.get_mut(&peer)?;
+        member.connection = None;
+        Some(member)
+    }
+
+    /// Forgets a member and its links.
+    pub(super) fn unseat(&mut self, peer: PeerId) -> Option<Member> {
+        self.close_slot(peer);
+        let member = self.members.remove(&peer)?;
+        self.seeders.remove(&peer);
+        if let Some(alias) = member.alias.filter(|alias| self.aliases.get(alias) == Some(&peer)) {
+            self.aliases.remove(&alias);
+        }
+        for other in &member.links {
+            self.links.remove(&key(peer, *other));
+            if let Some(other) = self.members.get_mut(other) {
+                other.links.remove(&peer);
+            }
+        }
+        Some(member)
+    }
+
+    /// A member states what it wants and where it plays.
+    pub(super) fn state(&mut self, now: Millis, peer: PeerId, want: u32, pos: Option<f64>) {
+        self.close_slot(peer);
+        let slot = self.open.len();
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        (member.want, member.stated_at) = (want, now);
+        if pos.is_some() {
+            member.pos = pos;
+        }
+        if want > 0 && member.connection.is_some() {
+            member.open_slot = Some(slot);
+            self.open.push(peer);
+        }
+    }
+
+    fn close_slot(&mut self, peer: PeerId) {
+        let Some(slot) = self.members.get_mut(&peer).and_then(|member| member.open_slot.take()) else { return };
+        self.open.swap_remove(slot);
+        if let Some(moved) = self.open.get(slot).and_then(|moved| self.members.get_mut(moved)) {
+            moved.open_slot = Some(slot);
+        }
+    }
+
+    /// What a join says about its connections: those are linked, the others are not connected any more.
+    pub(super) fn connect(&mut self, now: Millis, peer: PeerId, connected: &[PeerId]) {
+        let known = |id: &PeerId| if self.members.contains_key(id) { Some(*id) } else { self.aliases.get(id).copied() };
+        let connected: BTreeSet<PeerId> = connected.iter().filter_map(known).filter(|id| *id != peer).collect();
+        let Some(member) = self.members.get(&peer) else { return };
+        for other in &member.links {
+            let Some(link) = self.links.get_mut(&key(peer, *other)) else { continue };
+            if !connected.contains(other) && matches!(link.state, LinkState::Answered | LinkState::Connected) {
+                link.set(now, LinkState::Failed);
+            }
+        }
+        for other in connected {
+            self.link_mut(now, peer, other, LinkState::Connected).set(now, LinkState::Connected);
+        }
+    }
+
+    pub(super) fn link(&self, a: PeerId, b: PeerId) -> Option<&Link> {
+        self.links.get(&key(a, b))
+    }
+
+    pub(super) fn existing_link_mut(&mut self, a: PeerId, b: PeerId) -> Option<&mut Link> {
+        self.links.get_mut(&key(a, b))
+    }
+
+    /// The link between two members, made if there is none.
+    pub(super) fn link_mut(&mut self, now: Millis, a: PeerId, b: PeerId, state: LinkState) -> &mut Link {
+        for (one, other) in [(a, b), (b, a)] {
+            if let Some(member) = self.members.get_mut(&one) {
+                member.links.insert(other);
+            }
+        }
+        self.links.entry(key(a, b)).or_insert_with(|| Link::new(now, state))
+    }
+
+    /// How many more peers a member may be told of now.
+    pub(super) fn need(&self, now: Millis, peer: PeerId) -> u32 {
+        let Some(member) = self.members.get(&peer).filter(|member| member.open_slot.is_some()) else { return 0 };
+        let fills = |other: &&PeerId| self.link(peer, **other).is_some_and(|link| link.fills(now, member.stated_at));
+        let filled = member.links.iter().filter(fills).count();
+        member.want.saturating_sub(u32::try_from(filled).unwrap_or(u32::MAX))
+    }
+
+    /// Whether two members have one public address.
+    pub(super) fn near(&self, a: PeerId, b: PeerId) -> bool {
+        let address = |peer| self.members.get(peer).and_then(|member| member.address);
+        matches!((address(&a), address(&b)), (Some(a), Some(b)) if address::near(a, b))
+    }
+
+    #[cfg(test)]
+    pub(super) fn check_invariants(&self) {
+        let (viewers, seeders) = self.numbers();
+        assert!(viewers + seeders > 0, "an empty swarm is kept");
+        for (slot, peer) in self.open.iter().enumerate() {
+            assert_eq!(self.members[peer].open_slot, Some(slot));
+        }
+        for (peer, member) in &self.members {
+            assert_eq!(member.open_slot.is_some(), member.want > 0 && member.connection.is_some());
+            assert_eq!(member.connection.is_none(), member.grace_at.is_some());
+            assert_eq!(self.seeders.contains(peer), member.kind != Kind::Viewer);
+            assert!(!member.links.contains(peer), "a link to itself");
+            for other in &member.links {
+                assert!(self.members[other].links.contains(peer), "a link with one end");
+                assert!(self.links.contains_key(&key(*peer, *other)));
+            }
+        }
+        let ends: usize = self.members.values().map(|member| member.links.len()).sum();
+        assert_eq!(ends, 2 * self.links.len());
+        assert!(self.seeders.iter().all(|peer| self.members.contains_key(peer)));
+        for (alias, peer) in &self.aliases {
+            assert_eq!(self.members[peer].alias, Some(*alias));
+        }
+    }
+}
+
+fn key(a: PeerId, b: PeerId) -> (PeerId, PeerId) {
+    (a.min(b), a.max(b))
+}
