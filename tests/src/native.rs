@@ -83,6 +83,11 @@ pub enum Event {
         /// What went wrong.
         reason: String,
     },
+    /// Signaling refused a message.
+    SignalingError {
+        /// Its code for it.
+        code: String,
+    },
     /// A neighbour's HELLO was right.
     Open {
         /// Its id.
@@ -270,11 +275,15 @@ impl Neighbours {
                 }
             }
             FromServer::Offer { from, conn, sdp, near } => {
+                let link = self.links.get(&from);
                 // Both offered: the smaller peer id's offer stands.
-                let ours_stands = self.links.get(&from).is_some_and(|link| link.offerer && self.me < from);
+                let ours_stands = link.is_some_and(|link| link.offerer && self.me < from);
+                let restart = link.is_some_and(|link| link.conn == conn);
                 if self.is_banned(&from) {
-                    let code = "banned".to_owned();
-                    let _ = self.out.send(ToServer::Reject { video: self.announce(), to: from, conn, code });
+                    self.reject(from, conn, "banned");
+                } else if restart {
+                    // The neighbour makes a new connection then.
+                    self.reject(from, conn, "no-restart");
                 } else if !ours_stands {
                     self.open(from, conn, near, Some(sdp));
                 }
@@ -286,7 +295,7 @@ impl Neighbours {
                 }
             }
             FromServer::Reject { from, conn } => self.tell(&from, &conn, Remote::Rejected),
-            FromServer::Error { code, message } => tracing::warn!(code, message, "signaling refuses"),
+            FromServer::Error { code } => self.shared.event(Event::SignalingError { code }),
             // An open link outlives signaling's word; ICE tells when it is dead.
             FromServer::Joined { .. } | FromServer::Other => {}
         }
@@ -330,8 +339,10 @@ impl Neighbours {
         lock(&self.shared.banned).iter().any(|banned| banned == peer)
     }
 
-    fn announce(&self) -> String {
-        signal::announce(&self.shared.options.video)
+    fn reject(&self, to: String, conn: String, code: &str) {
+        let video = signal::announce(&self.shared.options.video);
+        // Nobody reads it only when the whole peer ends.
+        let _ = self.out.send(ToServer::Reject { video, to, conn, code: code.to_owned() });
     }
 }
 

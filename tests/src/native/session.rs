@@ -39,7 +39,7 @@ const MAX_REQUESTS_PER_SECOND: u64 = 200;
 /// Requests of ours that may be open at one neighbour.
 const MAX_OPEN_REQUESTS: usize = 4;
 
-/// Silence after which a request is given up and its pieces are asked for elsewhere.
+/// Silence of a neighbour after which its requests are given up and their pieces are asked for elsewhere.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// How often an otherwise idle connection is probed.
@@ -65,6 +65,8 @@ pub(super) struct Session {
     next_request: u32,
     /// Lists asked for, as far as they have come.
     lists: BTreeMap<Oid, Vec<Cv>>,
+    /// When its last FRAME came.
+    heard: Instant,
     /// It was busy or silent: not asked before this.
     paused_until: Instant,
     uploads: Option<mpsc::UnboundedSender<Upload>>,
@@ -92,7 +94,7 @@ struct Ask {
     /// The frames of unfinished pieces, by offset.
     frames: BTreeMap<u32, BTreeMap<u32, Bytes>>,
     finished: BTreeSet<u32>,
-    heard: Instant,
+    made: Instant,
 }
 
 /// A neighbour's request.
@@ -117,6 +119,7 @@ impl Session {
             asked: BTreeMap::new(),
             next_request: 1,
             lists: BTreeMap::new(),
+            heard: now,
             paused_until: now,
             uploads: None,
             cancelled: Arc::default(),
@@ -213,8 +216,9 @@ impl Session {
             self.pinged = now;
             self.say(&Control::Ping { nonce: u32::from_be_bytes(random()), reply: false }).await?;
         }
-        let silent: Vec<u32> =
-            self.asked.iter().filter(|(_, ask)| now - ask.heard > SILENCE).map(|(&id, _)| id).collect();
+        let heard = self.heard;
+        let silent = |ask: &Ask| now - ask.made.max(heard) > SILENCE;
+        let silent: Vec<u32> = self.asked.iter().filter(|(_, ask)| silent(ask)).map(|(&id, _)| id).collect();
         for id in silent {
             self.say(&Control::Cancel { id }).await?;
             self.give_up(id, SILENCE * 2);
@@ -470,8 +474,8 @@ impl Session {
             let id = self.next_request;
             self.next_request += 1;
             let (first, count) = (pieces.start, pieces.len() as u32);
-            let (frames, finished, heard) = (BTreeMap::new(), BTreeSet::new(), Instant::now());
-            self.asked.insert(id, Ask { oid, pieces, frames, finished, heard });
+            let (frames, finished, made) = (BTreeMap::new(), BTreeSet::new(), Instant::now());
+            self.asked.insert(id, Ask { oid, pieces, frames, finished, made });
             self.say(&Control::Request { id, oid, first, count, deadline_ms: 30_000 }).await?;
         }
         Ok(())
@@ -499,13 +503,13 @@ impl Session {
             }
         };
         self.counters.received.fetch_add(payload.len() as u64, Relaxed);
+        self.heard = Instant::now();
         // Frames of a request that was given up may still be under way.
         let Some(ask) = self.asked.get_mut(&frame.request) else { return Ok(Verdict::Fine) };
         let piece_len = lock(&self.shared.store).piece_len(ask.oid, frame.piece);
         if !ask.takes(&frame, payload.len() as u32, piece_len) {
             return Ok(Verdict::Refused("garbage"));
         }
-        ask.heard = Instant::now();
         let frames = ask.frames.entry(frame.piece).or_default();
         frames.insert(frame.offset, bytes.slice(bytes.len() - payload.len()..));
         if frames.len() < piece_len.div_ceil(FRAME_PAYLOAD) as usize {

@@ -85,7 +85,6 @@ pub(super) enum FromServer {
     },
     Error {
         code: String,
-        message: String,
     },
     #[serde(other)]
     Other,
