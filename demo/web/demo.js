@@ -158,7 +158,7 @@ function update() {
   flow.level = me.total > 0 ? me.shared / me.total : 0;
   for (const [watcher, share] of shares) {
     const { state } = watcher.stats ?? { state: "joining" };
-    share.textContent = watcher.total > 0 ? `${percent(watcher)} % from viewers` : state;
+    share.textContent = watcher.total > 0 ? `${percent(watcher)} % shared` : state;
   }
   addButton.disabled = shares.size >= MOST_VIEWERS;
   showSources();

@@ -100,22 +100,22 @@ export class Flow {
   /** Where everybody belongs: the server on the left, you in the middle, the others around you. */
   layout() {
     const { width: w, height: h } = this;
-    const unit = Math.min(w / 1.7, h);
+    const unit = Math.min(w / 1.6, h);
     /** @type {Map<string, Place>} */
     const places = new Map();
     const sent = this.watchers.all.reduce((sum, watcher) => sum + (watcher.from.get(SERVER) ?? 0), 0);
     places.set(SERVER, {
       x: Math.max(unit * 0.16, w * 0.12),
-      y: h * 0.5,
-      r: unit * 0.085,
+      y: h * 0.48,
+      r: unit * 0.095,
       label: "Server",
       note: `${(sent / 1e6).toFixed(1)} MB`,
       color: "--server",
       share: null,
     });
     const [me, ...rest] = this.watchers.all;
-    const centre = { x: w * 0.55, y: h * 0.5 };
-    if (me) places.set(me.name, { ...centre, r: unit * 0.12, ...this.face(me) });
+    const centre = { x: w * 0.52, y: h * 0.48 };
+    if (me) places.set(me.name, { ...centre, r: unit * 0.135, ...this.face(me) });
     const strangers = this.watchers.strangers.map((id) => ({
       name: id,
       face: { label: "Somebody else", color: "--stranger", note: "", share: null },
@@ -126,9 +126,9 @@ export class Flow {
     others.forEach(({ name, face }, number) => {
       const angle = others.length === 1 ? 0 : -wide + (2 * wide * number) / (others.length - 1);
       places.set(name, {
-        x: centre.x + Math.cos(angle) * Math.min(w * 0.31, unit * 0.62),
-        y: centre.y + Math.sin(angle) * h * 0.34,
-        r: unit * 0.07,
+        x: centre.x + Math.cos(angle) * Math.min(w * 0.35, unit * 0.75),
+        y: centre.y + Math.sin(angle) * h * 0.35,
+        r: unit * 0.088,
         ...face,
       });
     });
@@ -314,14 +314,11 @@ export class Flow {
     if (!from || !to) return null;
     const dx = to.x - from.x;
     const dy = to.y - from.y;
-    const length = Math.hypot(dx, dy) || 1;
-    const bend = { x: (from.x + to.x) / 2 + dy * 0.16, y: (from.y + to.y) / 2 - dx * 0.16 };
-    const rim = (/** @type {Place} */ place) => place.r / length;
-    return {
-      from: { x: from.x + (dx + dy * 0.3) * rim(from), y: from.y + (dy - dx * 0.3) * rim(from) },
-      bend,
-      to: { x: to.x - (dx - dy * 0.3) * rim(to), y: to.y - (dy + dx * 0.3) * rim(to) },
-    };
+    // The server's paths keep clear of you in the middle; the others keep clear of their own way back.
+    const away = from.y + 1 < to.y ? -0.42 : 0.42;
+    const curve = lane.from === SERVER ? (lane.to === "you" ? 0 : away) : 0.16;
+    const bend = { x: (from.x + to.x) / 2 + dy * curve, y: (from.y + to.y) / 2 - dx * curve };
+    return { from: rim(from, bend), bend, to: rim(to, bend) };
   }
 
   /** Bytes were counted under a peer id before we knew whose it is. @param {string} peer */
@@ -340,6 +337,12 @@ export class Flow {
   color(name) {
     return this.colors[name] || "gray";
   }
+}
+
+/** Where a path towards a point leaves a circle. @param {Place} place @param {Point} towards */
+function rim({ x, y, r }, towards) {
+  const length = Math.hypot(towards.x - x, towards.y - y) || 1;
+  return { x: x + ((towards.x - x) * r) / length, y: y + ((towards.y - y) * r) / length };
 }
 
 /** Slow, fast, slow. @param {number} t */

@@ -107,11 +107,6 @@ pub(crate) fn check_quietly(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Whether a command runs and succeeds; for probes.
-pub(crate) fn succeeds(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
-}
-
 /// Writes a file in one step, and not at all if it holds these bytes already: others look at its time of change.
 ///
 /// # Errors
