@@ -22,7 +22,10 @@ mod store;
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -253,6 +256,7 @@ struct Neighbours {
 struct LinkHandle {
     conn: String,
     offerer: bool,
+    answered: Arc<AtomicBool>,
     inbox: mpsc::UnboundedSender<Remote>,
     task: JoinHandle<()>,
 }
@@ -276,8 +280,9 @@ impl Neighbours {
             }
             FromServer::Offer { from, conn, sdp, near } => {
                 let link = self.links.get(&from);
-                // Both offered: the smaller peer id's offer stands.
-                let ours_stands = link.is_some_and(|link| link.offerer && self.me < from);
+                // Both offered: the smaller peer id's offer stands. After an answer the neighbour has begun anew.
+                let ours_stands =
+                    link.is_some_and(|link| link.offerer && !link.answered.load(Ordering::Relaxed) && self.me < from);
                 let restart = link.is_some_and(|link| link.conn == conn);
                 if self.is_banned(&from) {
                     self.reject(from, conn, "banned");
@@ -304,12 +309,14 @@ impl Neighbours {
     fn open(&mut self, peer: String, conn: String, near: bool, offer: Option<String>) {
         let (inbox, remote) = mpsc::unbounded_channel();
         let offerer = offer.is_none();
+        let answered = Arc::new(AtomicBool::new(false));
         let link = Link {
             shared: Arc::clone(&self.shared),
             peer: peer.clone(),
             conn: conn.clone(),
             role: if offerer { Role::Offerer } else { Role::Answerer },
             near,
+            answered: Arc::clone(&answered),
             remote,
             out: self.out.clone(),
         };
@@ -319,7 +326,7 @@ impl Neighbours {
             link.run(offer).await;
             let _ = ended.send(name);
         });
-        self.links.insert(peer, LinkHandle { conn, offerer, inbox, task });
+        self.links.insert(peer, LinkHandle { conn, offerer, answered, inbox, task });
     }
 
     fn tell(&self, peer: &str, conn: &str, remote: Remote) {

@@ -1,6 +1,13 @@
 //! One WebRTC connection: offer or answer, candidates, the two negotiated channels.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::{Bytes, BytesMut};
@@ -58,6 +65,8 @@ pub(super) struct Link {
     /// Our side.
     pub(super) role: Role,
     pub(super) near: bool,
+    /// Set once our offer is answered.
+    pub(super) answered: Arc<AtomicBool>,
     pub(super) remote: mpsc::UnboundedReceiver<Remote>,
     pub(super) out: mpsc::UnboundedSender<ToServer>,
 }
@@ -171,6 +180,7 @@ impl Link {
                     Remote::Answer(sdp) => {
                         ensure!(self.role == Role::Offerer && remote.is_none(), "an answer that nobody asked for");
                         remote = Some(check_sdp(&sdp).context("the answer")?);
+                        self.answered.store(true, Ordering::Relaxed);
                         speaks_first = sdp.contains("a=setup:passive");
                         let sdp = RTCSessionDescription::answer(filter.filter_sdp(&sdp))?;
                         connection.set_remote_description(sdp).await?;

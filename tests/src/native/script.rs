@@ -26,7 +26,7 @@ pub enum Script {
     ZeroLength,
     /// The bytes of another object.
     OtherObject,
-    /// Two of four frames of the first piece that is asked for, then no data ever again.
+    /// Half the frames of the first piece that has more than one, then no data ever again.
     HalfPieceThenSilence,
     /// A thousand requests a second.
     Flood,
@@ -80,8 +80,10 @@ impl Script {
             let payload = if self == Self::ZeroLength { &[] } else { payload };
             [&encode_frame(&frame)[..], payload].concat()
         });
-        let half = bytes.len().div_ceil(FRAME_PAYLOAD as usize) / 2;
-        frames.take(if self == Self::HalfPieceThenSilence { half } else { usize::MAX }).collect()
+        let count = bytes.len().div_ceil(FRAME_PAYLOAD as usize);
+        // A piece of one frame has no half: it is given whole, and silence begins with the next one.
+        let halved = self == Self::HalfPieceThenSilence && count > 1;
+        frames.take(if halved { count / 2 } else { count }).collect()
     }
 }
 

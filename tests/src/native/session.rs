@@ -610,7 +610,7 @@ async fn upload(
                 }
                 counters.served.fetch_add((message.len() - FRAME_HEADER_LEN) as u64, Relaxed);
             }
-            silent = script == Script::HalfPieceThenSilence;
+            silent |= script == Script::HalfPieceThenSilence && bytes.len() > FRAME_PAYLOAD as usize;
         }
     }
 }
