@@ -10,6 +10,7 @@
 //! | `signal.rs` | the messages of signaling and the socket |
 //! | `link.rs` | one WebRTC connection |
 //! | `session.rs` | what is said over it |
+//! | `uploads.rs` | the answers to requests |
 //! | `script.rs` | the lies |
 
 mod library;
@@ -18,6 +19,7 @@ mod script;
 mod session;
 mod signal;
 mod store;
+mod uploads;
 
 use std::{
     collections::HashMap,

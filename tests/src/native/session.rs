@@ -3,10 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     ops::Range,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -18,12 +15,11 @@ use marea_swarm::{
     pieces::Cv,
     proof::{self, Role},
     wire::{
-        Control, FRAME_HEADER_LEN, FRAME_PAYLOAD, Frame, Hello, MAX_LIST_ITEMS, MAX_PIECES, PieceSet, WIRE_VERSIONS,
-        decode_control, decode_frame, encode_control,
+        Control, FRAME_PAYLOAD, Frame, Hello, MAX_LIST_ITEMS, MAX_PIECES, PieceSet, WIRE_VERSIONS, decode_control,
+        decode_frame, encode_control,
     },
 };
 use tokio::{sync::mpsc, task::JoinSet, time};
-use webrtc::data_channel::DataChannel;
 
 use super::{
     Event, Shared,
@@ -31,6 +27,7 @@ use super::{
     lock,
     script::{Script, random},
     store::Kept,
+    uploads::{Counters, Upload, upload},
 };
 
 /// Requests in a second after which a neighbour is banned as a flood: an honest one asks for runs of pieces.
@@ -79,14 +76,6 @@ pub(super) struct Session {
     reported: (u64, u64, u64),
 }
 
-#[derive(Default)]
-struct Counters {
-    served: AtomicU64,
-    received: AtomicU64,
-    requests: AtomicU64,
-    messages: AtomicU64,
-}
-
 /// One of our requests.
 struct Ask {
     oid: Oid,
@@ -95,14 +84,6 @@ struct Ask {
     frames: BTreeMap<u32, BTreeMap<u32, Bytes>>,
     finished: BTreeSet<u32>,
     made: Instant,
-}
-
-/// A neighbour's request.
-struct Upload {
-    request: u32,
-    oid: Oid,
-    pieces: Range<u32>,
-    deadline: Instant,
 }
 
 impl Session {
@@ -581,36 +562,6 @@ fn mark(theirs: &mut [bool], pieces: &PieceSet) {
                     *theirs = true;
                 }
             }
-        }
-    }
-}
-
-/// Answers requests in their order.
-async fn upload(
-    shared: Arc<Shared>,
-    data: Arc<dyn DataChannel>,
-    mut queue: mpsc::UnboundedReceiver<Upload>,
-    cancelled: Arc<Mutex<HashSet<u32>>>,
-    counters: Arc<Counters>,
-) {
-    let script = shared.options.script;
-    let mut silent = false;
-    while let Some(job) = queue.recv().await {
-        let Some(item) = shared.library.get(job.oid) else { continue };
-        for piece in job.pieces.clone() {
-            let Some(bytes) = lock(&shared.store).piece(job.oid, piece) else { continue };
-            let bytes = script.bytes(&shared.library, item, piece, &bytes);
-            for message in script.frames(job.request, item, piece, &bytes) {
-                let over = lock(&cancelled).contains(&job.request) || Instant::now() > job.deadline;
-                if over || silent {
-                    break;
-                }
-                if send(&data, &message).await.is_err() {
-                    return;
-                }
-                counters.served.fetch_add((message.len() - FRAME_HEADER_LEN) as u64, Relaxed);
-            }
-            silent |= script == Script::HalfPieceThenSilence && bytes.len() > FRAME_PAYLOAD as usize;
         }
     }
 }
