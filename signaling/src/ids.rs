@@ -96,6 +96,14 @@ mod tests {
     }
 
     #[test]
+    fn the_announce_id_is_that_of_the_protocol() {
+        // The vector `announce_id` of docs/protocol.md.
+        let id = AnnounceId::of_video("q83vEjRWeJCrze8SNFZ4kA");
+        let hex = data_encoding::HEXLOWER.encode(&id.0);
+        assert_eq!(hex, "fd847926d2aa1097d5d91978144245c26773fa96a4c4f31dbc197f852e902cf8");
+    }
+
+    #[test]
     fn debug_output_does_not_hold_a_whole_id() {
         assert_eq!(format!("{:?}", AnnounceId([0xab; 32])), "AnnounceId(abab…)");
     }

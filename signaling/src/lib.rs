@@ -37,10 +37,13 @@
 pub mod access;
 pub mod address;
 mod bucket;
+pub mod config;
 pub mod defaults;
 pub mod ids;
 pub mod layered;
 pub mod message;
+mod metrics;
+pub mod server;
 pub mod service;
 pub mod shard;
 pub mod stun;

@@ -27,6 +27,17 @@ pub enum Kind {
     Edge,
 }
 
+impl Kind {
+    /// The text on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Mirror => "mirror",
+            Self::Edge => "edge",
+        }
+    }
+}
+
 /// A message of a client. `video` is apart, see [`parse`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientMessage<'a> {

@@ -1,16 +1,34 @@
 //! [`Signaling`]: the shard, its sockets and its clock.
 
-use std::{io, net::SocketAddr, time::Duration};
+mod handshake;
+mod hub;
+mod socket;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, header};
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+use tokio_websockets::CloseCode;
 
+use self::hub::{Hub, Queued, Seat};
 use crate::{
     access::{Access, Origins},
-    address::Network,
-    ids::AnnounceId,
+    address::{self, ClientAddress, Network},
+    ids::{AnnounceId, Millis},
+    metrics::Metrics,
+    shard::{Client, Shard},
 };
 
 /// What a [`Signaling`] is started with.
@@ -65,47 +83,208 @@ pub struct Stats {
     pub edges: usize,
 }
 
-/// The signaling service. Clones are handles to the same service.
+/// The signaling service. Clones are handles to the same service; dropping the last one ends it when the last client
+/// leaves.
 #[derive(Clone, Debug)]
-pub struct Signaling {}
+pub struct Signaling(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    hub: Hub,
+    clock: Clock,
+    metrics: Metrics,
+    policy: RwLock<Arc<Policy>>,
+    stun_port: Option<u16>,
+    draining: AtomicBool,
+    /// A proxy that is not trusted was seen, and the operator told.
+    warned: AtomicBool,
+    sockets: TaskTracker,
+    /// The shard's next timeout has come nearer.
+    wake: Arc<Notify>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.wake.notify_one();
+    }
+}
+
+/// Unix milliseconds that never go back.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    start: Instant,
+    start_unix: Millis,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let unix = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        Self { start: Instant::now(), start_unix: millis(unix) }
+    }
+
+    fn now(&self) -> Millis {
+        self.start_unix + millis(self.start.elapsed())
+    }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
 
 impl Signaling {
     /// Starts the service. Must be called within a tokio runtime.
-    pub fn start(_settings: Settings) -> Self {
-        Self {}
+    pub fn start(settings: Settings) -> Self {
+        let seed = blake3::derive_key("marea signaling seed 1", &fresh_seed(&settings.secret));
+        let shard = Shard::new(settings.access, &settings.secret, &seed);
+        let metrics = Metrics::new();
+        let wake = Arc::new(Notify::new());
+        let inner = Arc::new(Inner {
+            hub: Hub::new(shard, metrics.clone(), Arc::clone(&wake)),
+            clock: Clock::start(),
+            metrics,
+            policy: RwLock::new(Arc::new(settings.policy)),
+            stun_port: settings.stun_port,
+            draining: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
+            sockets: TaskTracker::new(),
+            wake: Arc::clone(&wake),
+        });
+        tokio::spawn(keep_time(Arc::downgrade(&inner), wake));
+        Self(inner)
     }
 
     /// Answers a WebSocket handshake (any path; the caller routes `/signal`) from the socket address `peer` and serves
     /// the connection in a task of its own. The connection must be served `with_upgrades()`.
     ///
     /// What comes back is to be sent as it is (`response.map(Full::new)`): 101, or why not: 405, 426 (no WebSocket
-    /// handshake), 400 (a wrong one), 503 (draining or full; with `Retry-After`). A page that may not connect gets its
-    /// 101 and then `error{code: "origin-refused"}`: browsers hide the status of a refused handshake from the page.
-    pub fn upgrade(&self, _request: Request<Incoming>, _peer: SocketAddr) -> Response<Bytes> {
-        let mut response = Response::new(Bytes::from_static(b"draining\n"));
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        response
+    /// handshake), 400 (a wrong one), 429 (too many of this address), 503 (draining or full), the last two with
+    /// `Retry-After`. A page that may not connect gets its 101 and then `error{code: "origin-refused"}`: browsers hide the
+    /// status of a refused handshake from the page.
+    pub fn upgrade(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Bytes> {
+        let inner = &self.0;
+        let accept = match handshake::check(request.method(), request.headers()) {
+            Ok(accept) => accept,
+            Err(refusal) => return inner.refuse(refusal),
+        };
+        if self.is_draining() {
+            return inner.refuse(handshake::Refusal::Draining);
+        }
+        let policy = inner.policy();
+        let address = ClientAddress::of_request(peer, request.headers(), &policy.trusted_proxies);
+        if address == ClientAddress::Unknown && !inner.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                proxy = %address::Redacted(peer.ip()),
+                "clients come through a proxy that is not listed in trusted-proxy (or does not send X-Forwarded-For): \
+                 there are no limits per address, and viewers in one network are not told that they are"
+            );
+        }
+        let seat = match inner.hub.seat(address.ip()) {
+            Ok(seat) => seat,
+            Err(refusal) => return inner.refuse(refusal),
+        };
+        let allowed = policy.origins.allow(origin(request.headers()));
+        let client = Client {
+            address: address.ip(),
+            trusted: address.is_direct_loopback() && !request.headers().contains_key(header::ORIGIN),
+            stun: inner.stun(&policy, request.headers()),
+        };
+        inner.sockets.spawn(socket::serve(Arc::clone(inner), request, client, allowed, seat));
+        handshake::switch(&accept)
     }
 
     /// Replaces what may change while it runs. Open connections stay.
-    pub fn set_policy(&self, _policy: Policy) {}
+    pub fn set_policy(&self, policy: Policy) {
+        *self.0.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    /// What may change, as it is now.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.0.policy()
+    }
 
     /// Ends the swarm of a video: its peers are told `revoked` and are out. Take it out of the [`crate::Catalogue`] first.
-    pub fn revoke(&self, _video: &AnnounceId) {}
+    pub fn revoke(&self, video: &AnnounceId) {
+        self.0.hub.run(Instant::now(), |shard, out| shard.revoke(*video, out));
+    }
 
     /// Tells all clients to come back elsewhere within `within`, refuses new ones, and closes what is left then.
-    pub async fn drain(&self, _within: Duration) {}
+    pub async fn drain(&self, within: Duration) {
+        self.0.draining.store(true, Ordering::Relaxed);
+        self.0.hub.run(Instant::now(), |shard, out| shard.drain(millis(within), out));
+        self.0.sockets.close();
+        if tokio::time::timeout(within, self.0.sockets.wait()).await.is_ok() {
+            return;
+        }
+        self.0.hub.close_all(CloseCode::GOING_AWAY, "the server ends");
+        // What does not take its close frame now is cut when the process ends.
+        let _ = tokio::time::timeout(socket::CLOSE_TIMEOUT, self.0.sockets.wait()).await;
+    }
 
     /// Whether [`Signaling::drain`] has begun.
     pub fn is_draining(&self) -> bool {
-        false
+        self.0.draining.load(Ordering::Relaxed)
     }
 
     /// How many are here now.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        self.0.hub.stats()
     }
 
     /// Adds the `marea_signaling_*` metrics to a registry. No label holds a video, a peer or an address.
-    pub fn register_metrics(&self, _registry: &mut Registry) {}
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.0.metrics.register(registry);
+    }
+}
+
+impl Inner {
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The STUN server's URL as this client reaches it.
+    fn stun(&self, policy: &Policy, headers: &HeaderMap) -> Option<String> {
+        let port = self.stun_port?;
+        let host = match &policy.public_host {
+            Some(host) => host,
+            None => address::host_of(headers.get(header::HOST)?.to_str().ok()?)?,
+        };
+        Some(format!("stun:{host}:{port}"))
+    }
+
+    fn refuse(&self, refusal: handshake::Refusal) -> Response<Bytes> {
+        self.metrics.reject(refusal.reason());
+        refusal.response()
+    }
+}
+
+fn origin(headers: &HeaderMap) -> Option<&str> {
+    // One that is no text is none that could be on a list.
+    headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default())
+}
+
+/// Peer ids must differ between runs even where the secret is kept.
+fn fresh_seed(secret: &[u8; 32]) -> [u8; 64] {
+    let mut seed = [0; 64];
+    seed[..32].copy_from_slice(secret);
+    if getrandom::fill(&mut seed[32..]).is_err() {
+        // Settings could not have been made without randomness; should it fail later, the time still differs.
+        let nanos = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+        seed[32..48].copy_from_slice(&nanos.to_be_bytes());
+    }
+    seed
+}
+
+/// Calls the shard's timeouts until the service is gone.
+async fn keep_time(inner: Weak<Inner>, wake: Arc<Notify>) {
+    loop {
+        let wait = {
+            let Some(inner) = inner.upgrade() else { return };
+            let now = inner.clock.now();
+            inner.hub.timeout(now).map(|next| Duration::from_millis(next.saturating_sub(now)))
+        };
+        match wait {
+            Some(wait) => drop(tokio::time::timeout(wait, wake.notified()).await),
+            None => wake.notified().await,
+        }
+    }
 }

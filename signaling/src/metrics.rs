@@ -1,0 +1,78 @@
+//! What the operator sees. No label holds a video, a peer, a token or an address.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::{message::Kind, shard::Counts};
+
+/// `marea_signaling_*`
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub(crate) connections: Gauge,
+    peers: Family<KindLabel, Gauge>,
+    messages: Family<MessageLabels, Counter>,
+    rejects: Family<ReasonLabel, Counter>,
+    pub(crate) relay_seconds: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MessageLabels {
+    kind: &'static str,
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        // From half a millisecond, a relay on a quiet machine, to the 10 s after which nobody waits.
+        let relay_seconds =
+            Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0]);
+        let metrics = Self {
+            connections: Gauge::default(),
+            peers: Family::default(),
+            messages: Family::default(),
+            rejects: Family::default(),
+            relay_seconds,
+        };
+        metrics.set_peers(Counts::default());
+        metrics
+    }
+
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("marea_signaling_connections", "Open WebSockets", self.connections.clone());
+        registry.register("marea_signaling_peers", "Peers of all videos", self.peers.clone());
+        let help = "Messages understood (in) and queued (out), by type";
+        registry.register("marea_signaling_messages", help, self.messages.clone());
+        registry.register("marea_signaling_rejects", "Messages and connections refused", self.rejects.clone());
+        let help = "From reading a message to writing it to the other peer's socket";
+        registry.register("marea_signaling_relay_seconds", help, self.relay_seconds.clone());
+    }
+
+    pub(crate) fn set_peers(&self, counts: Counts) {
+        for (kind, count) in
+            [(Kind::Viewer, counts.viewers), (Kind::Mirror, counts.mirrors), (Kind::Edge, counts.edges)]
+        {
+            self.peers.get_or_create(&KindLabel { kind: kind.as_str() }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(crate) fn message(&self, kind: &'static str, direction: &'static str) {
+        self.messages.get_or_create(&MessageLabels { kind, direction }).inc();
+    }
+
+    pub(crate) fn reject(&self, reason: &'static str) {
+        self.rejects.get_or_create(&ReasonLabel { reason }).inc();
+    }
+}

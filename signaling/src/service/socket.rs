@@ -1,0 +1,193 @@
+//! One WebSocket, from the switch of protocols to its end.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use http::Request;
+use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
+
+use super::{Inner, Queued, Seat, hub::Receiver};
+use crate::{
+    defaults,
+    ids::ConnectionId,
+    message::{ErrorCode, ServerMessage},
+    shard::Client,
+};
+
+/// Time for the other side to take our close frame and send its own.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes gathered before they are written to the socket.
+const FLUSH_THRESHOLD: usize = 8 * 1024;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// How a connection ended.
+enum End {
+    /// The client closed it.
+    Clean,
+    /// We close it, with this.
+    Ours(CloseCode, &'static str),
+    /// It broke, or is cut.
+    Broken,
+}
+
+/// Waits for the switch and serves the connection until its end. `seat` is its room.
+pub(super) async fn serve(inner: Arc<Inner>, request: Request<Incoming>, client: Client, allowed: bool, seat: Seat) {
+    let upgraded = match timeout(defaults::HANDSHAKE_TIMEOUT, hyper::upgrade::on(request)).await {
+        Ok(Ok(upgraded)) => upgraded,
+        Ok(Err(error)) => return tracing::debug!(%error, "the connection ended before it was a WebSocket"),
+        Err(_) => return tracing::debug!("the connection did not become a WebSocket in time"),
+    };
+    let socket: Socket = ServerBuilder::new()
+        .config(Config::default().flush_threshold(FLUSH_THRESHOLD))
+        .limits(Limits::default().max_payload_len(Some(defaults::MAX_MESSAGE)))
+        .serve(TokioIo::new(upgraded));
+    if allowed {
+        let (id, receiver) = inner.hub.open(inner.clock.now(), client);
+        talk(&inner, socket, id, receiver).await;
+    } else {
+        refuse_origin(&inner, socket).await;
+    }
+    drop(seat);
+}
+
+async fn refuse_origin(inner: &Inner, mut socket: Socket) {
+    inner.metrics.reject(ErrorCode::OriginRefused.as_str());
+    let text = ServerMessage::error(ErrorCode::OriginRefused, None).to_text();
+    let say = async {
+        socket.send(Message::text(text)).await?;
+        say_goodbye(&mut socket, CloseCode::POLICY_VIOLATION, "origin refused").await
+    };
+    let _ = timeout(defaults::WRITE_TIMEOUT, say).await;
+}
+
+async fn talk(inner: &Inner, mut socket: Socket, id: ConnectionId, mut receiver: Receiver) {
+    let cut = receiver.cut.clone();
+    let end = tokio::select! {
+        end = converse(inner, &mut socket, id, &mut receiver) => end,
+        // Also in the middle of a write that its reader does not take.
+        () = cut.cancelled() => End::Broken,
+    };
+    // The shard first: peers should not wait for a slow goodbye.
+    inner.hub.close(inner.clock.now(), id, !matches!(end, End::Broken));
+    let goodbye = async {
+        match end {
+            End::Ours(code, reason) => say_goodbye(&mut socket, code, reason).await,
+            End::Clean => socket.close().await,
+            End::Broken => Ok(()),
+        }
+    };
+    let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+}
+
+/// Closes and waits for the other side's close: ending TCP with something unread would destroy our last words.
+async fn say_goodbye(socket: &mut Socket, code: CloseCode, reason: &str) -> Result<(), Error> {
+    socket.send(Message::close(Some(code), reason)).await?;
+    while let Some(message) = socket.next().await {
+        message?;
+    }
+    Ok(())
+}
+
+/// Reads, writes and pings until one of them ends it.
+async fn converse(inner: &Inner, socket: &mut Socket, id: ConnectionId, receiver: &mut Receiver) -> End {
+    let mut heard = tokio::time::Instant::now();
+    let mut pinged = false;
+    loop {
+        let due = heard + if pinged { defaults::DEAD_AFTER } else { defaults::PING_AFTER };
+        tokio::select! {
+            incoming = socket.next() => {
+                heard = tokio::time::Instant::now();
+                pinged = false;
+                match incoming {
+                    Some(Ok(message)) => {
+                        if let Some(end) = hear(inner, id, &message) {
+                            return end;
+                        }
+                    }
+                    Some(Err(Error::PayloadTooLong { .. })) => {
+                        inner.metrics.reject("too-long");
+                        return End::Ours(CloseCode::MESSAGE_TOO_BIG, "message too long");
+                    }
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "a connection broke");
+                        return End::Broken;
+                    }
+                    None => return End::Broken,
+                }
+            }
+            Some(first) = receiver.queue.recv() => {
+                match timeout(defaults::WRITE_TIMEOUT, write(inner, socket, first, receiver)).await {
+                    Ok(Ok(None)) => {}
+                    Ok(Ok(Some(end))) => return end,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "a connection broke");
+                        return End::Broken;
+                    }
+                    Err(_) => {
+                        inner.metrics.reject("slow-reader");
+                        return End::Broken;
+                    }
+                }
+            }
+            () = tokio::time::sleep_until(due) => {
+                if pinged {
+                    inner.metrics.reject("silent");
+                    return End::Broken;
+                }
+                pinged = true;
+                let ping = socket.send(Message::ping(&b""[..]));
+                if !matches!(timeout(defaults::WRITE_TIMEOUT, ping).await, Ok(Ok(()))) {
+                    return End::Broken;
+                }
+            }
+        }
+    }
+}
+
+fn hear(inner: &Inner, id: ConnectionId, message: &Message) -> Option<End> {
+    let received = Instant::now();
+    let now = inner.clock.now();
+    if let Some(text) = message.as_text() {
+        inner.hub.run(received, |shard, out| shard.handle(now, id, text, out));
+    } else if message.is_binary() {
+        inner.hub.run(received, |shard, out| shard.handle_binary(now, id, out));
+    } else if message.is_close() {
+        return Some(End::Clean);
+    }
+    None
+}
+
+/// Writes what is queued and flushes it.
+async fn write(
+    inner: &Inner,
+    socket: &mut Socket,
+    first: Queued,
+    receiver: &mut Receiver,
+) -> Result<Option<End>, Error> {
+    let mut relays = Vec::new();
+    let mut next = Some(first);
+    while let Some(queued) = next {
+        match queued {
+            Queued::Text { text, relayed } => {
+                receiver.bytes.fetch_sub(text.len(), Ordering::Relaxed);
+                relays.extend(relayed);
+                socket.feed(Message::text(text)).await?;
+            }
+            Queued::Close(code, reason) => return Ok(Some(End::Ours(code, reason))),
+        }
+        next = receiver.queue.try_recv().ok();
+    }
+    socket.flush().await?;
+    for received in relays {
+        inner.metrics.relay_seconds.observe(received.elapsed().as_secs_f64());
+    }
+    Ok(None)
+}
