@@ -68,6 +68,7 @@ export class Neighbourhood {
           this.table.iceServers = config.iceServers ?? joined.ice;
           this.iceServers = this.table.iceServers.length;
           this.count(joined.viewers, joined.seeders);
+          this.unjoined = null;
           host.joined(joined.peer, joined.salt, joined.viewers + joined.seeders);
         },
         population: (viewers, seeders) => {

@@ -230,7 +230,6 @@ export class Signaling {
     this.failures = 0;
     this.renewed = false;
     if (typeof message.resume === "string") this.resume = message.resume;
-    this.host.trouble(null, false, "");
     this.host.joined({
       peer: message.peer,
       viewers: count(message.viewers),
@@ -238,6 +237,7 @@ export class Signaling {
       salt: String(message.salt ?? ""),
       ice: Array.isArray(message.ice) ? (message.ice as RTCIceServer[]) : [],
     });
+    this.host.trouble(null, false, "");
     clearInterval(this.ticker);
     this.ticker = setInterval(() => this.update(), UPDATE_MS);
     // The gate may have opened by what `joined` says.
