@@ -41,7 +41,8 @@ impl Bed {
             address: Ipv4Addr::LOCALHOST.into(),
             want: 10,
         };
-        let mut running = Running { peer: Peer::start(options, self.library.clone()), id: String::new() };
+        let mut running =
+            Running { peer: Peer::start(options, self.library.clone()), id: String::new(), seen: Vec::new() };
         running.id = running
             .until(|event| match event {
                 Event::Joined { peer, .. } => Some(peer.clone()),
@@ -59,24 +60,30 @@ impl Bed {
 struct Running {
     peer: Peer,
     id: String,
+    /// Everything that it has said.
+    seen: Vec<Event>,
 }
 
 impl Running {
-    /// Waits for an event that `pick` takes.
+    /// The first event that `pick` takes, of those that were and those to come.
     async fn until<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
-        let mut seen = Vec::new();
+        if let Some(found) = self.seen.iter().find_map(&mut pick) {
+            return found;
+        }
+        let (peer, seen) = (&mut self.peer, &mut self.seen);
         let found = timeout(PATIENCE, async {
             loop {
-                let event = self.peer.event().await.expect("the peer lives");
-                if let Some(found) = pick(&event) {
+                let event = peer.event().await.expect("the peer lives");
+                let found = pick(&event);
+                seen.push(event);
+                if let Some(found) = found {
                     return found;
                 }
-                seen.push(event);
             }
         });
         match found.await {
             Ok(found) => found,
-            Err(_) => panic!("waited in vain after {seen:#?}"),
+            Err(_) => panic!("waited in vain after {:#?}", self.seen),
         }
     }
 
