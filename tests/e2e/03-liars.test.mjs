@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { scenario } from "./lib/bed.mjs";
-import { noStall, rightBytes, summary, totals, wholeFilm } from "./lib/expect.mjs";
+import { noStall, rightBytes, summary, totals } from "./lib/expect.mjs";
 import { nativePeer, videoId } from "./lib/native.mjs";
 import { eventually } from "./lib/wait.mjs";
 
@@ -31,7 +31,7 @@ for (const { script, lie, banned, proof } of lies) {
   scenario(
     `${lie}: ${banned ? "the sender is banned" : "the sender is passed over"}, playback goes on`,
     async (bed) => {
-      const media = await bed.media({ seconds: 16 });
+      const media = await bed.media({ seconds: 12 });
       const seeder = await bed.seeder(media);
       const video = await videoId(seeder.video);
       const signaling = `${seeder.origin.replace("http", "ws")}/signal`;
@@ -58,15 +58,15 @@ for (const { script, lie, banned, proof } of lies) {
           { args: [liar.id] },
         );
       }
-      // Another peer takes everything it can from the viewer and compares it with the files.
+      await viewer.playedTo(10);
+      // Another peer takes what it can from the viewer, with nobody honest beside it, and compares it with the files.
+      await honest.program.stop();
       const witness = await nativePeer(bed, { ...peer, fetch: true, name: "witness" });
-      await viewer.ended(60_000);
-      await eventually("the witness fetched every object", () => witness.events("done")[0], 60_000);
+      await eventually("the witness took four objects from the viewer", () => witness.events("fetched").length >= 4);
 
       const shot = await viewer.snapshot();
       noStall(shot, viewer.name);
       await rightBytes(shot, media, viewer.name);
-      await wholeFilm(shot, media, viewer.name);
 
       const bans = shot.events.filter((event) => event.type === "peer" && event.detail.state === "banned");
       const banIds = [...new Set(bans.map((event) => event.detail.id))];
@@ -86,6 +86,11 @@ for (const { script, lie, banned, proof } of lies) {
       assert.deepEqual(unequal, [], "the witness was given other bytes than the files");
       const refused = witness.events("refused").filter((event) => event.peer !== liar.id);
       assert.deepEqual(refused, [], `the witness refused somebody beside the liar ${liar.id}`);
+      const given = witness.events("traffic").filter((event) => event.peer !== liar.id);
+      assert.ok(
+        given.some((event) => event.received > 0),
+        "nothing came to the witness from the viewer",
+      );
       const memory = await viewer.memory();
       assert.ok(memory.total < MEMORY_LIMIT, `the viewer holds ${memory.total} bytes`);
 

@@ -21,7 +21,7 @@ async function site(bed, { seconds = 16, locations, prepare, after } = {}) {
   await after?.(media);
   const script = await bed.engineInto(media.root);
   const web = await bed.nginx(media.root, locations);
-  return { media, web, script: web.origin + script, video: `${web.origin}/${media.name}/master.m3u8` };
+  return { media, web, signaling, script: web.origin + script, video: `${web.origin}/${media.name}/master.m3u8` };
 }
 
 /** An MP4 box that players skip: the file plays the same and has another hash. */
@@ -189,7 +189,7 @@ scenario("a segment replaced on the server after annotate: plays, is not shared,
 scenario(
   "two versions of one playlist in two viewers: both play, nobody is banned, nothing is exchanged",
   async (bed) => {
-    const { media, script, video } = await site(bed);
+    const { media, signaling, script, video } = await site(bed);
     const first = await bed.viewer({ script, videos: [{ src: video }] }, { name: "first" });
     await first.play();
     await first.until("the whole film is buffered", () => {
@@ -201,7 +201,7 @@ scenario(
 
     for (const file of await files(media.dir))
       if (/\.(m4s|mp4)$/.test(file)) await appendFile(join(media.dir, file), FREE_BOX);
-    await bed.annotate(media.root);
+    await bed.annotate(media.root, ["--signaling", signaling.url]);
     const second = await bed.viewer({ script, videos: [{ src: video }] }, { name: "second" });
     await second.play();
     for (const viewer of [first, second]) await viewer.neighbours(1);

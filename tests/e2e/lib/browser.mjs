@@ -17,9 +17,6 @@ const FLAGS = [
   "--disable-background-timer-throttling",
   "--disable-backgrounding-occluded-windows",
   "--disable-renderer-backgrounding",
-  // Each viewer in a process of its own, so that one can be killed.
-  "--site-per-process",
-  "--process-per-tab",
   "--disable-features=CalculateNativeWinOcclusion,IntensiveWakeUpThrottling",
 ];
 
@@ -43,18 +40,17 @@ export async function launch({ executablePath = paths.chromium } = {}) {
 export async function openViewer(browser, url, { name = "viewer", before } = {}) {
   const context = await browser.createBrowserContext();
   const page = await context.newPage();
-  const viewer = new Viewer(name, context, page);
+  const devtools = await page.createCDPSession();
+  const viewer = new Viewer(name, context, page, devtools);
   page.on("console", (message) => viewer.log(`${message.type()}: ${message.text()}`));
   page.on("pageerror", (error) => {
     viewer.pageErrors.push(String(error));
     viewer.log(`page error: ${error}`);
   });
   page.on("requestfailed", (request) => viewer.log(`failed: ${request.url()} ${request.failure()?.errorText}`));
-  const devtools = await page.createCDPSession();
   await devtools.send("Network.enable");
   devtools.on("Network.webSocketCreated", ({ url: socket }) => viewer.sockets.push(socket));
   devtools.on("Network.requestWillBeSent", ({ request }) => viewer.requests.push(request.url));
-  viewer.devtools = devtools;
   await page.evaluateOnNewDocument(recorder);
   if (before) await page.evaluateOnNewDocument(/** @type {any} */ (before));
   await page.goto(url, { waitUntil: "load" });
@@ -73,14 +69,18 @@ export class Viewer {
   gone = false;
   /** @type {Record<number, string>} */
   #hashes = {};
-  /** @type {import("puppeteer-core").CDPSession} */
-  devtools;
 
-  /** @param {string} name @param {import("puppeteer-core").BrowserContext} context @param {import("puppeteer-core").Page} page */
-  constructor(name, context, page) {
+  /**
+   * @param {string} name
+   * @param {import("puppeteer-core").BrowserContext} context
+   * @param {import("puppeteer-core").Page} page
+   * @param {import("puppeteer-core").CDPSession} devtools
+   */
+  constructor(name, context, page, devtools) {
     this.name = name;
     this.context = context;
     this.page = page;
+    this.devtools = devtools;
   }
 
   /** @param {string} line */

@@ -20,7 +20,8 @@ export async function nativePeer(
   bed,
   { signaling, video, media, script = "honest", fetch = false, name = script, origin },
 ) {
-  const args = ["--signaling", signaling, "--video", video, "--media", media, "--script", script];
+  // As one word: a video id may begin with a dash.
+  const args = ["--signaling", signaling, `--video=${video}`, "--media", media, "--script", script];
   if (fetch) args.push("--fetch", "all");
   if (origin) args.push("--origin-header", origin);
   const program = await bed.program(paths.program("marea-peer"), args, { name: `marea-peer ${name}`, ready: null });

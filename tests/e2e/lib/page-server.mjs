@@ -22,6 +22,7 @@ import * as paths from "./paths.mjs";
 export function html({ script, attributes = {}, videos, ownPlayer, before }) {
   const attribute = ([name, value]) => ` ${name}="${escape(value)}"`;
   const list = (/** @type {Record<string, string>} */ all) => Object.entries(all).map(attribute).join("");
+  /** @type {(video: Page["videos"][number], index: number) => string} */
   const video = ({ id, src, attributes: own = {} }, index) =>
     `<video id="${id ?? `v${index}`}" preload="none" width="320" height="180" controls playsinline` +
     `${src && !ownPlayer ? attribute(["src", src]) : ""}${src && ownPlayer ? attribute(["data-source", src]) : ""}${list(own)}></video>`;

@@ -4,6 +4,7 @@
 /** Runs in the page; must not refer to anything outside of itself. */
 export function recorder() {
   if (window.top !== window) return;
+  /** @type {any} */
   const rec = {
     /** Buffers handed to the player's loader. */
     delivered: [],
@@ -148,6 +149,7 @@ export function recorder() {
     });
   }
   function deliver(context, data) {
+    /** @type {any} */
     const entry = {
       url: context.url,
       range: context.rangeEnd ? { start: context.rangeStart ?? 0, end: context.rangeEnd } : null,

@@ -1,0 +1,9 @@
+// What the tests find on a viewer's page: written by `recorder.mjs` and `page-server.mjs`, and by marea.js itself.
+
+interface Window {
+  __recorder: any;
+  __players: any[];
+  __timers: Map<number, { kind: string; ms: number; stack: string }>;
+  __state: string;
+  Marea: { sessions: Iterable<any>; setConsent(yes: boolean): void; version: string };
+}
