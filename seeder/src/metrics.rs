@@ -111,10 +111,10 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { kind, status, cache }).inc();
     }
 
-    /// The text form (OpenMetrics 1.0), without the end mark if more follows.
+    /// The text form (OpenMetrics 1.0).
     pub(crate) fn encode(&self) -> String {
         let mut out = String::new();
-        if text::encode_registry(&mut out, &self.registry).is_err() {
+        if text::encode(&mut out, &self.registry).is_err() {
             tracing::error!("metrics could not be written as text");
         }
         out

@@ -36,9 +36,11 @@ impl Library {
     fn walk(&self) {
         for rel in &walk::playlists(&self.root) {
             let Ok(key) = self.root.key(rel) else { continue };
-            if self.read().entry(rel).is_none_or(|entry| entry.key != key)
-                && let Err(error) = self.register(rel)
-            {
+            let known = self.read().entry(rel).is_some_and(|entry| entry.key == key);
+            if known {
+                continue;
+            }
+            if let Err(error) = self.register(rel) {
                 tracing::debug!(%error, "a playlist cannot be read");
             }
         }
@@ -55,10 +57,13 @@ impl Library {
             self.write().remove(rel);
         }
         self.write().sweep();
-        for file in self.read().hashed_files() {
-            match self.root.key(&file) {
-                Ok(key) if self.read().known(&file, key, None).changed => self.write().invalidate(&file),
-                Ok(_) | Err(_) => {}
+        // Taken out of the loop: a guard in its head would be held throughout.
+        let hashed = self.read().hashed_files();
+        for file in hashed {
+            let Ok(key) = self.root.key(&file) else { continue };
+            let changed = self.read().known(&file, key, None).changed;
+            if changed {
+                self.write().invalidate(&file);
             }
         }
         let folders: Vec<String> = {

@@ -1,0 +1,10 @@
+//! The seeder over loopback: real HTTP, real clips made by ffmpeg, the real program.
+
+mod annotate;
+mod cli;
+mod counters;
+mod http;
+mod live;
+mod signaling;
+mod support;
+mod tags;
