@@ -19,6 +19,9 @@ export const OFFER_TIMEOUT_MS = 30_000;
 export const MAX_EARLY_CANDIDATES = 32;
 export const EARLY_CANDIDATE_MS = 10_000;
 
+/** Candidates that we send for one description, the closing null included: signaling relays no more. */
+export const MAX_SENT_CANDIDATES = 20;
+
 /** Connections for which early candidates are kept. */
 export const MAX_EARLY_CONNECTIONS = 16;
 

@@ -1,6 +1,13 @@
 /** One connection to a neighbour: description, candidates, two data channels, ICE restarts, and the end of it. */
 
-import { FLUSH_MS, ICE_RESTART_MS, LOW_WATER_BYTES, MAX_EARLY_BYTES, OFFER_TIMEOUT_MS } from "./limits.js";
+import {
+  FLUSH_MS,
+  ICE_RESTART_MS,
+  LOW_WATER_BYTES,
+  MAX_EARLY_BYTES,
+  MAX_SENT_CANDIDATES,
+  OFFER_TIMEOUT_MS,
+} from "./limits.js";
 import type { PeerKind } from "./peers.js";
 import type { Outgoing } from "./signaling.js";
 
@@ -43,6 +50,10 @@ export class Link {
   /** Messages that came before both channels were open here. */
   private waiting: { control: boolean; bytes: Uint8Array }[] = [];
   private waitingBytes = 0;
+  /** Our candidates that wait for our description to be sent first; null once it was. */
+  private early: (RTCIceCandidateInit | null)[] | null = [];
+  /** How many were sent since. */
+  private sent = 0;
   private restart: ReturnType<typeof setTimeout> | undefined;
   /** Descriptions and candidates are applied one after the other. */
   private queue: Promise<void> = Promise.resolve();
@@ -71,11 +82,8 @@ export class Link {
       channel.onclose = () => this.close("closed by the peer");
       channel.onmessage = (event) => this.onmessage(channel === this.control, event.data);
     }
-    pc.onicecandidate = ({ candidate }) => {
-      // Null and the empty candidate both mean the end.
-      if (!candidate || candidate.candidate === "") return this.send({ type: "candidate", candidate: null });
-      this.send({ type: "candidate", candidate: candidate.toJSON() });
-    };
+    // Null and the empty candidate both mean the end.
+    pc.onicecandidate = ({ candidate }) => this.gathered(candidate?.candidate ? candidate.toJSON() : null);
     pc.onconnectionstatechange = () => this.onconnection();
   }
 
@@ -88,9 +96,9 @@ export class Link {
   offer(restart = false): Promise<void> {
     return this.apply(async () => {
       this.described = false;
-      const offer = await this.pc.createOffer({ iceRestart: restart });
-      await this.pc.setLocalDescription(offer);
-      this.send({ type: "offer", sdp: this.pc.localDescription?.sdp ?? "" });
+      this.early = [];
+      await this.pc.setLocalDescription(await this.pc.createOffer({ iceRestart: restart }));
+      this.describeUs("offer");
     });
   }
 
@@ -98,8 +106,9 @@ export class Link {
   accept(sdp: string, near: boolean): Promise<void> {
     return this.apply(async () => {
       if (!(await this.describe("offer", sdp, near))) return;
+      this.early = [];
       await this.pc.setLocalDescription(await this.pc.createAnswer());
-      this.send({ type: "answer", sdp: this.pc.localDescription?.sdp ?? "" });
+      this.describeUs("answer");
     });
   }
 
@@ -169,6 +178,26 @@ export class Link {
   private apply(step: () => Promise<void>): Promise<void> {
     this.queue = this.queue.then(step).catch((error: unknown) => this.close(String(error)));
     return this.queue;
+  }
+
+  private describeUs(type: "offer" | "answer"): void {
+    this.send({ type, sdp: this.pc.localDescription?.sdp ?? "" });
+    const early = this.early ?? [];
+    this.early = null;
+    this.sent = 0;
+    early.forEach((candidate) => this.gathered(candidate));
+  }
+
+  private gathered(candidate: RTCIceCandidateInit | null): void {
+    if (this.early) {
+      this.early.push(candidate);
+      return;
+    }
+    // The end counts too; a host with more addresses than that can do without the last.
+    const last = this.sent + 1 === MAX_SENT_CANDIDATES;
+    if (this.sent === MAX_SENT_CANDIDATES || (last && candidate)) return;
+    this.sent += 1;
+    this.send({ type: "candidate", candidate });
   }
 
   private async describe(type: "offer" | "answer", sdp: string, near: boolean): Promise<boolean> {

@@ -68,15 +68,16 @@ export interface SignalingConfig {
   token: (() => Promise<string | null>) | null;
 }
 
-/** Error codes that no further attempt with the same server heals, and what they are to people. */
+/** Error codes that no further attempt with the same server heals, and what they are to people. All others are about
+ * single messages: the session goes on. */
 const REFUSALS: Record<string, Reason> = {
   "origin-refused": "origin-refused",
   "token-expired": "token-expired",
+  "token-invalid": "signaling-refused",
   "video-unknown": "video-unknown",
+  "kind-refused": "signaling-refused",
+  version: "signaling-refused",
 };
-
-/** Error codes of single messages: the session goes on. */
-const HARMLESS = new Set(["rate-limited", "peer-gone", "unknown-peer", "not-joined", "bad-message"]);
 
 export class Signaling {
   private socket: WebSocket | null = null;
@@ -94,7 +95,7 @@ export class Signaling {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private ticker: ReturnType<typeof setInterval> | undefined;
   private sentWant = -1;
-  private sentAt = 0;
+  private sentAt = -Infinity;
 
   constructor(
     private config: SignalingConfig,
@@ -241,7 +242,7 @@ export class Signaling {
     clearInterval(this.ticker);
     this.ticker = setInterval(() => this.update(), UPDATE_MS);
     // The gate may have opened by what `joined` says.
-    this.sentAt = 0;
+    this.sentAt = -Infinity;
     this.update();
     this.rejoinForSalt(message.saltUntil);
   }
@@ -272,14 +273,13 @@ export class Signaling {
   }
 
   private onerror(code: string, message: string): void {
-    if (HARMLESS.has(code)) return;
-    const reason = REFUSALS[code];
     if (code === "token-expired" && this.config.token && !this.renewed) {
       this.renewed = true;
       this.drop();
       return this.connect();
     }
-    if (reason || !this.joined) this.refuse(reason ?? "signaling-refused", `${code}: ${message}`);
+    const reason = REFUSALS[code];
+    if (reason) this.refuse(reason, `${code}: ${message}`);
   }
 
   /** This candidate does not want us; the next one may. */
