@@ -28,7 +28,7 @@ use std::{
 
 use bytes::Bytes;
 
-use self::swarm::{Link, Member, Swarm};
+use self::swarm::{Member, Swarm};
 use crate::{
     access::Access,
     bucket::Bucket,
@@ -431,8 +431,7 @@ impl Shard {
         let Some(swarm) = self.swarms.get(&video) else { return };
         let Some(member) = swarm.members.get(&peer) else { return };
         let text = ServerMessage::Gone { video, peer }.to_text();
-        let told = member.links.iter().filter(|other| !swarm.link(peer, **other).is_some_and(Link::has_failed));
-        for to in told.filter_map(|other| swarm.members.get(other)?.connection) {
+        for to in member.links.iter().filter_map(|other| swarm.members.get(other)?.connection) {
             out.sends.push(Send { to, kind: "gone", text: text.clone(), relayed: false });
         }
         if let Some(id) = member.connection {

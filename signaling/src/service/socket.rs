@@ -9,7 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::Request;
 use hyper::{body::Incoming, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt, time::timeout};
 use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
 
 use super::{Inner, Queued, Seat, hub::Receiver};
@@ -34,6 +34,8 @@ enum End {
     Clean,
     /// We close it, with this.
     Ours(CloseCode, &'static str),
+    /// It sent what is no WebSocket frame, or too long a one. The right close frame is already queued in the socket.
+    Wrong,
     /// It broke, or is cut.
     Broken,
 }
@@ -81,13 +83,22 @@ async fn talk(inner: &Inner, mut socket: Socket, id: ConnectionId, mut receiver:
         match end {
             End::Ours(code, reason) => say_goodbye(&mut socket, code, reason).await,
             End::Clean => socket.close().await,
+            End::Wrong => linger(&mut socket).await,
             End::Broken => Ok(()),
         }
     };
     let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
 }
 
-/// Closes and waits for the other side's close: ending TCP with something unread would destroy our last words.
+/// Writes what is queued and reads on in vain: ending TCP with something unread would destroy our last words.
+async fn linger(socket: &mut Socket) -> Result<(), Error> {
+    while let Some(Ok(_)) = socket.next().await {}
+    let mut buffer = [0; 4096];
+    while socket.get_mut().read(&mut buffer).await? > 0 {}
+    Ok(())
+}
+
+/// Closes and waits for the other side's close.
 async fn say_goodbye(socket: &mut Socket, code: CloseCode, reason: &str) -> Result<(), Error> {
     socket.send(Message::close(Some(code), reason)).await?;
     while let Some(message) = socket.next().await {
@@ -114,11 +125,16 @@ async fn converse(inner: &Inner, socket: &mut Socket, id: ConnectionId, receiver
                     }
                     Some(Err(Error::PayloadTooLong { .. })) => {
                         inner.metrics.reject("too-long");
-                        return End::Ours(CloseCode::MESSAGE_TOO_BIG, "message too long");
+                        return End::Wrong;
                     }
-                    Some(Err(error)) => {
+                    Some(Err(Error::Io(error))) => {
                         tracing::debug!(%error, "a connection broke");
                         return End::Broken;
+                    }
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "a client does not speak WebSocket");
+                        inner.metrics.reject("bad-frame");
+                        return End::Wrong;
                     }
                     None => return End::Broken,
                 }

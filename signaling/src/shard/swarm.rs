@@ -129,10 +129,6 @@ impl Link {
         self.at = now;
     }
 
-    pub(super) fn has_failed(&self) -> bool {
-        self.state == LinkState::Failed
-    }
-
     /// Whether it takes one from a `want` that was stated at `stated`.
     pub(super) fn fills(&self, now: Millis, stated: Millis) -> bool {
         match self.state {
