@@ -8,18 +8,7 @@ export const PIECE = 65_536;
 const SURE = 3;
 
 /**
- * @typedef {object} PeerStats
- * @property {string} id
- * @property {"viewer" | "mirror" | "edge"} kind
- * @property {"connecting" | "open" | "closed" | "banned"} state
- * @property {number} pieces
- *
- * @typedef {object} Stats
- * @property {string} state
- * @property {string[]} reasons
- * @property {{ http: number, viewers: number, mirrors: number, edge: number, uploaded: number, wasted: number }} bytes
- * @property {PeerStats[]} peers
- *
+ * @typedef {import("../../engine-wasm/web/src/types.js").SessionStats} Stats
  * @typedef {EventTarget & { stats(): Stats }} Session
  *
  * @typedef {object} Transfer
