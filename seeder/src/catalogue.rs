@@ -25,8 +25,10 @@ pub(crate) struct Built {
     pub(crate) signaling: Option<String>,
     /// Files that are not hashed yet.
     pub(crate) pending: Vec<String>,
-    /// Some of them hold back the newest segments of a live playlist.
+    /// It waits for the newest of a live playlist.
     pub(crate) held_back: bool,
+    /// Number after that of the last segment listed, on live.
+    pub(crate) listed: Option<u64>,
     pub(crate) at: Instant,
 }
 
@@ -46,6 +48,8 @@ pub(crate) struct Entry {
     /// Files that it names.
     files: Vec<String>,
     pub(crate) built: Option<Arc<Built>>,
+    /// As in the last that was built.
+    pub(crate) listed: Option<u64>,
 }
 
 #[derive(Default)]
@@ -117,6 +121,7 @@ impl Catalogue {
 
     /// Takes over what a playlist says now.
     pub(crate) fn set(&mut self, playlist: &str, key: FileKey, role: Role, items: &[Item]) {
+        let listed = self.entries.get(playlist).and_then(|entry| entry.listed);
         self.remove(playlist);
         let growing = matches!(role, Role::Media { ended: false });
         let mut files = Vec::new();
@@ -136,7 +141,7 @@ impl Catalogue {
                 self.parents.entry(child.clone()).or_default().insert(playlist.to_owned());
             }
         }
-        self.entries.insert(playlist.to_owned(), Entry { key, role, files, built: None });
+        self.entries.insert(playlist.to_owned(), Entry { key, role, files, built: None, listed });
     }
 
     /// Forgets a playlist. Hashes of its files stay until [`sweep`](Self::sweep): it may come back changed.
@@ -173,6 +178,7 @@ impl Catalogue {
         }
         if let Some(entry) = self.entries.get_mut(playlist) {
             self.built += built.bytes.len();
+            entry.listed = built.listed;
             if let Some(old) = entry.built.replace(Arc::clone(built)) {
                 self.built -= old.bytes.len();
             }

@@ -54,6 +54,9 @@ pub const FIRST_SCAN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait of a live playlist for the hashes of its newest segments (2 MB take about 5 ms).
 pub const LIVE_HASH_WAIT: Duration = Duration::from_secs(1);
 
+/// Segments at the end of a live playlist at which players begin (RFC 8216 §6.3.3).
+pub const LIVE_EDGE: u64 = 3;
+
 /// Deepest folder below the root that is walked.
 pub const MAX_DEPTH: usize = 32;
 
@@ -75,7 +78,7 @@ pub const MAX_AGE: u64 = 3600;
 /// Folder in the root for ids and hashes where no `--state` and no `STATE_DIRECTORY` is given. Hidden, so never served.
 pub const STATE_FOLDER: &str = ".marea";
 
-/// Threads that hash: half of the machine, so that viewers never wait for a scan.
+/// Threads that hash: half of the machine, so that viewers never wait for a scan. One more is kept for live segments.
 pub fn hash_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1))
 }

@@ -19,11 +19,25 @@ pub(crate) struct Hasher {
     metrics: Arc<Metrics>,
 }
 
+/// Who waits for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Urgency {
+    /// Nobody yet.
+    Background,
+    /// Somebody asked for a playlist that names it.
+    Asked,
+    /// A live playlist cannot list it before.
+    Live,
+}
+
+/// All urgencies, the most urgent first.
+const ORDER: [Urgency; 3] = [Urgency::Live, Urgency::Asked, Urgency::Background];
+
 #[derive(Default)]
 struct Queue {
-    urgent: VecDeque<String>,
-    background: VecDeque<String>,
-    /// In one of the two, or being hashed.
+    /// By urgency.
+    files: [VecDeque<String>; 3],
+    /// In one of them, or being hashed.
     known: HashSet<String>,
     stopped: bool,
 }
@@ -33,12 +47,14 @@ impl Hasher {
         Self { queue: Mutex::default(), wake: Condvar::new(), done: watch::channel(0).0, metrics }
     }
 
-    /// Starts threads that call `work` for each file until [`stop`](Self::stop).
+    /// Starts threads that call `work` for each file until [`stop`](Self::stop). One of them is kept for live, so that no
+    /// long film stands in front of a live segment.
     pub(crate) fn start(self: &Arc<Self>, work: impl Fn(&str) + Clone + Send + 'static) {
-        for _ in 0..hash_threads() {
+        for number in 0..=hash_threads() {
             let (hasher, work) = (Arc::clone(self), work.clone());
+            let least = if number == 0 { Urgency::Live } else { Urgency::Background };
             let body = move || {
-                while let Some(file) = hasher.next() {
+                while let Some(file) = hasher.next(least) {
                     work(&file);
                     hasher.finish(&file);
                 }
@@ -49,21 +65,26 @@ impl Hasher {
         }
     }
 
-    /// Asks for a file. `urgent` ones come first: a viewer waits for them.
-    pub(crate) fn submit(&self, file: &str, urgent: bool) {
+    /// Asks for a file. One that is asked for again moves up if it is more urgent now.
+    pub(crate) fn submit(&self, file: &str, urgency: Urgency) {
         let mut queue = self.lock();
         if queue.stopped {
             return;
         }
         if queue.known.insert(file.to_owned()) {
-            let to = if urgent { &mut queue.urgent } else { &mut queue.background };
-            to.push_back(file.to_owned());
+            queue.files[urgency as usize].push_back(file.to_owned());
             self.metrics.hash_backlog.inc();
-            self.wake.notify_one();
-        } else if urgent && let Some(at) = queue.background.iter().position(|known| known == file) {
-            queue.background.remove(at);
-            queue.urgent.push_back(file.to_owned());
+        } else {
+            let lower = queue.files.iter_mut().take(urgency as usize);
+            let moved = lower.into_iter().find_map(|files| {
+                let at = files.iter().position(|known| known == file)?;
+                files.remove(at)
+            });
+            let Some(moved) = moved else { return };
+            queue.files[urgency as usize].push_back(moved);
         }
+        // All: the one that wakes up may not be the one that takes it.
+        self.wake.notify_all();
     }
 
     /// Changes with every file that is done.
@@ -91,15 +112,15 @@ impl Hasher {
         self.lock().stopped
     }
 
-    fn next(&self) -> Option<String> {
+    fn next(&self, least: Urgency) -> Option<String> {
         let mut queue = self.lock();
         loop {
             if queue.stopped {
                 return None;
             }
-            let file = queue.urgent.pop_front().or_else(|| queue.background.pop_front());
-            if file.is_some() {
-                return file;
+            let mut urgencies = ORDER.into_iter().take_while(|urgency| *urgency >= least);
+            if let Some(file) = urgencies.find_map(|urgency| queue.files[urgency as usize].pop_front()) {
+                return Some(file);
             }
             queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }

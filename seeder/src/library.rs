@@ -11,7 +11,7 @@ use bytes::Bytes;
 use marea_signaling::AnnounceId;
 use marea_swarm::{
     playlist::{MediaPlaylist, Playlist},
-    tags::MareaTag,
+    tags::{MareaTag, ObjectKind},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -21,9 +21,9 @@ use tokio::{
 
 use crate::{
     catalogue::{Built, Catalogue, Known, Lookup, Role, folder},
-    config::{Config, LIVE_HASH_WAIT, PENDING_REUSE, PLAYLIST_CACHE, VOD_PLAYLIST_AGE},
+    config::{Config, LIVE_EDGE, LIVE_HASH_WAIT, PENDING_REUSE, PLAYLIST_CACHE, VOD_PLAYLIST_AGE},
     files::{FileKey, Opened, Root},
-    hasher::Hasher,
+    hasher::{Hasher, Urgency},
     hashes::{HashError, hash_file},
     index::{self, Indexed, Item, Site, Span},
     metrics::Metrics,
@@ -130,7 +130,7 @@ impl Library {
         let known = self.read().known(file, key, range);
         if known.changed {
             self.write().invalidate(file);
-            self.hasher.submit(file, true);
+            self.hasher.submit(file, Urgency::Asked);
         }
         known
     }
@@ -146,7 +146,7 @@ impl Library {
                 Err(error) => {
                     tracing::warn!(%error, "hashes are made anew");
                     library.write().invalidate(&file);
-                    library.hasher.submit(&file, true);
+                    library.hasher.submit(&file, Urgency::Asked);
                     None
                 }
             }
@@ -164,7 +164,6 @@ impl Library {
         };
         // The newest segments were just written: a moment later they are hashed and can be listed.
         let (built, mut done) = (Arc::clone(built), self.hasher.watch());
-        built.pending.iter().for_each(|file| self.hasher.submit(file, true));
         let hashed = async {
             while !self.all_hashed(&built.pending).await {
                 if done.changed().await.is_err() {
@@ -211,22 +210,24 @@ impl Library {
         let built = match &indexed.playlist {
             Playlist::Multivariant(_) => {
                 let head = MareaTag { video, signaling: signaling.clone(), complete: true };
-                finish(
-                    index::insert(&indexed.text, head, Vec::new(), usize::MAX),
-                    signaling,
-                    Vec::new(),
-                    false,
-                    VOD_PLAYLIST_AGE,
-                )
+                let text = index::insert(&indexed.text, head, Vec::new(), usize::MAX);
+                finish(text, signaling, VOD_PLAYLIST_AGE)
             }
-            Playlist::Media(list) => self.build_media(&indexed, list, video, signaling),
+            Playlist::Media(list) => self.build_media(rel, &indexed, list, video, signaling),
         };
         let built = Arc::new(built);
         self.write().keep(rel, &built, PLAYLIST_CACHE);
         Ok(Some(Tagged { built, hit: false }))
     }
 
-    fn build_media(&self, indexed: &Indexed, list: &MediaPlaylist, video: String, signaling: Option<String>) -> Built {
+    fn build_media(
+        &self,
+        rel: &str,
+        indexed: &Indexed,
+        list: &MediaPlaylist,
+        video: String,
+        signaling: Option<String>,
+    ) -> Built {
         let items = index::items(list, &self.site);
         let mut objects = Vec::with_capacity(items.len());
         let mut waiting: Vec<&Item> = Vec::new();
@@ -240,17 +241,15 @@ impl Library {
                 Some(Lookup::Refused) | None => {}
             }
         }
-        // On live a segment is listed only when hashed: the newest that are not are left out, unless nothing were left.
-        let mut shown = list.segments.len();
-        let is_waiting = |segment: usize| waiting.iter().any(|item| item.segment == Some(segment));
-        while !list.ended && shown > 0 && is_waiting(shown - 1) {
-            shown -= 1;
-        }
-        let held_back = shown < list.segments.len();
-        let end = if held_back && shown > 0 { index::first_line(&indexed.text, list, shown) } else { usize::MAX };
+        let new = if list.ended { None } else { self.first_new(rel, list, &waiting) };
+        // If nothing were left, playing comes first.
+        let shown = new.filter(|shown| *shown > 0).unwrap_or(list.segments.len());
+        let end = if shown < list.segments.len() { index::first_line(&indexed.text, list, shown) } else { usize::MAX };
+        let held_back = new.is_some() || !list.ended && waiting.iter().any(|item| item.kind == ObjectKind::Map);
         let complete = !waiting.iter().any(|item| item.line < end);
-        for item in &waiting {
-            self.hasher.submit(&item.file, !list.ended);
+        // The newest first: there the viewers are.
+        for item in waiting.iter().rev() {
+            self.hasher.submit(&item.file, if list.ended { Urgency::Asked } else { Urgency::Live });
         }
         let mut pending: Vec<String> = waiting.iter().map(|item| item.file.clone()).collect();
         pending.dedup();
@@ -261,7 +260,19 @@ impl Library {
             (true, false) => 1,
             (false, _) => ((list.target_duration_ms / 2_000.0) as u64).clamp(1, VOD_PLAYLIST_AGE),
         };
-        finish(text, signaling, pending, held_back, max_age)
+        let listed = (!list.ended).then(|| list.media_sequence.saturating_add(shown as u64));
+        Built { pending, held_back, listed, ..finish(text, signaling, max_age) }
+    }
+
+    /// The first segment of a live playlist that waits for its hash and was not listed before: it and those after it are
+    /// listed only when they are hashed. In a playlist that is new here only the live edge counts as not listed.
+    fn first_new(&self, rel: &str, list: &MediaPlaylist, waiting: &[&Item]) -> Option<usize> {
+        let end = list.media_sequence.saturating_add(list.segments.len() as u64);
+        let listed = self.read().entry(rel).and_then(|entry| entry.listed);
+        // Numbers that run backwards are another run of the encoder.
+        let floor = listed.filter(|listed| *listed <= end).unwrap_or(end.saturating_sub(LIVE_EDGE));
+        let segments = waiting.iter().filter_map(|item| item.segment);
+        segments.filter(|index| list.segments[*index].msn >= floor).min()
     }
 
     /// Reads a playlist and notes what it names. None if it is none that is tagged.
@@ -417,7 +428,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn finish(text: String, signaling: Option<String>, pending: Vec<String>, held_back: bool, max_age: u64) -> Built {
+/// A playlist of which nothing is missing.
+fn finish(text: String, signaling: Option<String>, max_age: u64) -> Built {
     let etag = format!("\"{}\"", &blake3::hash(text.as_bytes()).to_hex()[..32]);
-    Built { bytes: text.into(), etag, max_age, signaling, pending, held_back, at: Instant::now() }
+    let (bytes, pending, at) = (text.into(), Vec::new(), Instant::now());
+    Built { bytes, etag, max_age, signaling, pending, held_back: false, listed: None, at }
 }

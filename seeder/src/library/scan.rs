@@ -9,7 +9,7 @@ use std::{
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::Library;
-use crate::{catalogue::Role, walk};
+use crate::{catalogue::Role, hasher::Urgency, walk};
 
 /// Walks at once, then at each `interval` and whenever asked, until the library is gone or stopped.
 pub(super) async fn watch(library: Weak<Library>, interval: Duration) {
@@ -92,7 +92,7 @@ impl Library {
             let submit = move || {
                 let pending = |file: &String| matches!(library.look_up(file), Some(super::Lookup::Pending));
                 let pending: Vec<String> = files.into_iter().filter(pending).collect();
-                pending.iter().for_each(|file| library.hasher.submit(file, false));
+                pending.iter().for_each(|file| library.hasher.submit(file, Urgency::Background));
                 pending
             };
             let Ok(pending) = spawn_blocking(submit).await else { continue };
