@@ -13,11 +13,12 @@ use tokio::net::TcpListener;
 const EDGE: &str = "{{edge}}";
 
 /// Path, type, and text of each file.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("/", "text/html; charset=utf-8", include_str!("../web/index.html")),
     ("/viewer.html", "text/html; charset=utf-8", include_str!("../web/viewer.html")),
     ("/demo.css", "text/css; charset=utf-8", include_str!("../web/demo.css")),
     ("/demo.js", "text/javascript; charset=utf-8", include_str!("../web/demo.js")),
+    ("/viewer.js", "text/javascript; charset=utf-8", include_str!("../web/viewer.js")),
     ("/watchers.js", "text/javascript; charset=utf-8", include_str!("../web/watchers.js")),
     ("/flow.js", "text/javascript; charset=utf-8", include_str!("../web/flow.js")),
     ("/film.js", "text/javascript; charset=utf-8", include_str!("../web/film.js")),

@@ -170,3 +170,7 @@ for (let number = 0; number < FIRST_VIEWERS; number += 1) addViewer();
 addButton.addEventListener("click", addViewer);
 byId("window").addEventListener("click", openWindow);
 setInterval(update, POLL_MS);
+// `autoplay` would let the browser load the playlist by itself before marea.js has taken over.
+video.play().catch(() => {
+  // Not allowed here: the viewer has to press play.
+});

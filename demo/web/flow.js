@@ -138,7 +138,7 @@ export class Flow {
   /** @param {Watcher} watcher */
   face(watcher) {
     const share = watcher.total > 0 ? watcher.shared / watcher.total : null;
-    const note = share === null ? "joining" : `${Math.round(share * 100)} %`;
+    const note = share === null ? "…" : `${Math.round(share * 100)} %`;
     return { label: watcher.label, color: watcher.color, note, share };
   }
 

@@ -46,10 +46,11 @@ export class Watcher {
   /** @returns {Session | null} */
   get session() {
     try {
-      const marea = /** @type {{ sessions: Session[] } | undefined} */ (
-        /** @type {Record<string, unknown> | null} */ (/** @type {unknown} */ (this.view()))?.["Marea"]
-      );
-      return marea?.sessions[0] ?? null;
+      const marea = /** @type {{ Marea?: { sessions: Iterable<Session> } } | null} */ (
+        /** @type {unknown} */ (this.view())
+      )?.Marea;
+      for (const session of marea?.sessions ?? []) return session;
+      return null;
     } catch {
       return null; // a window that went elsewhere
     }
