@@ -11,12 +11,15 @@ fn main() -> io::Result<()> {
     let engine = Path::new(&manifest).join("../target/engine");
     // A watched path that does not exist would rebuild this crate every time.
     fs::create_dir_all(&engine)?;
-    println!("cargo::rerun-if-changed={}", engine.display());
+    if FILES.iter().any(|name| !engine.join(name).exists()) {
+        println!("cargo::rerun-if-changed={}", engine.display());
+    }
 
     let mut table = String::from("pub(crate) const FILES: &[(&str, Option<&[u8]>)] = &[\n");
     for name in FILES {
         let source = engine.join(name);
         if source.is_file() {
+            println!("cargo::rerun-if-changed={}", source.display());
             // A copy: the crate must not change under a half-written engine.
             fs::copy(&source, Path::new(&out).join(name))?;
             let _ = writeln!(table, "    ({name:?}, Some(include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}\")))),");

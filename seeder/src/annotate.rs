@@ -110,9 +110,9 @@ pub fn annotate(
     let mut run = Run { root, mode, report, summary: Summary::default() };
     let lists = run.read();
     if mode == Mode::Remove {
-        run.remove(&lists)?
+        run.remove(&lists)?;
     } else {
-        run.tag(&lists, signaling)?
+        run.tag(&lists, signaling)?;
     }
     Ok(run.summary)
 }

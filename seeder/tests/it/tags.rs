@@ -146,7 +146,7 @@ async fn ids_and_hashes_outlive_a_restart_and_nothing_is_hashed_twice() {
     let edge = Edge::of(root.path()).await;
     let list = edge.media_now("/videos/film/0/index.m3u8").await;
     for segment in &list.segments {
-        edge.get(&url::Url::parse(&segment.locator.list_url()).unwrap().path().to_owned()).await;
+        edge.get(url::Url::parse(&segment.locator.list_url()).unwrap().path()).await;
     }
     let list = edge.media("/videos/film/0/index.m3u8").await;
     edge.verify(&list).await;
