@@ -88,10 +88,10 @@ async fn main() -> Result<()> {
 
 async fn listen(port: Option<u16>) -> Result<TcpListener> {
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    if port.is_none() {
-        if let Ok(listener) = TcpListener::bind(at(DEFAULT_PORT)).await {
-            return Ok(listener);
-        }
+    if port.is_none()
+        && let Ok(listener) = TcpListener::bind(at(DEFAULT_PORT)).await
+    {
+        return Ok(listener);
     }
     let port = port.unwrap_or(0);
     TcpListener::bind(at(port))
