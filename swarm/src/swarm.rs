@@ -69,6 +69,8 @@ pub struct Swarm {
     me: String,
     salt: Vec<u8>,
     population: u32,
+    /// Until then a first neighbour, and what it has, is waited for with what is not urgent.
+    meeting_until: Millis,
 
     objects: Objects,
     requests: Map<Request, Wanted>,
@@ -82,6 +84,8 @@ pub struct Swarm {
     http: HttpSpeed,
 
     neighbours: Map<Peer, Neighbour>,
+    /// Until when neighbours are expected who are not here yet: what is not urgent waits for them.
+    expecting: Millis,
     next_request: u32,
     /// From "claim heard" to "group held here", in milliseconds.
     spread: Spread,
@@ -120,6 +124,7 @@ impl Swarm {
             me: String::new(),
             salt: Vec::new(),
             population: 1,
+            meeting_until: now + config::MEET_MS,
             objects: Objects::default(),
             requests: Map::new(),
             playback: Playback { rate: 1.0, ..Playback::default() },
@@ -129,6 +134,7 @@ impl Swarm {
             next_fetch: 0,
             http: HttpSpeed::new(),
             neighbours: Map::new(),
+            expecting: now + config::JOIN_MS,
             next_request: 0,
             spread: Spread::new(config::SPREAD_MS),
             upload_tokens: 0.0,
@@ -146,12 +152,18 @@ impl Swarm {
         self.touch(now);
         self.me = peer_id.to_owned();
         self.salt = salt.to_vec();
-        self.population = population;
+        self.population = 0;
+        self.population(now, population);
     }
 
     /// The number of peers changed.
     pub fn population(&mut self, now: Millis, population: u32) {
         self.touch(now);
+        if population <= 1 {
+            self.expecting = now;
+        } else if population > self.population {
+            self.expecting = now + config::CONNECT_MS;
+        }
         self.population = population;
     }
 

@@ -36,6 +36,20 @@ fn four_viewers_ten_seconds_apart_take_little_more_than_one_copy() {
 }
 
 #[test]
+fn a_fast_server_does_not_win_before_the_neighbours_are_here() {
+    let mut world = World::vod(15, SIZE);
+    world.connect_ms = 1_500;
+    world.server.rate = 50_000.0;
+    for index in 0..4 {
+        world.join(index * 10_000);
+    }
+    world.run(110_000);
+    world.assert_right();
+    assert!(world.viewers.iter().all(|viewer| viewer.stalled_ms == 0.0 && viewer.delivered.len() == 15));
+    assert!(world.copies() < 1.35, "{} copies", world.copies());
+}
+
+#[test]
 fn a_flash_crowd_shares_out_the_first_copy() {
     let mut world = World::vod(15, SIZE);
     for index in 0..4 {

@@ -116,6 +116,9 @@ impl Swarm {
         let jitter = config::GUARD_SPREAD_MS * f64::from(entry.root.0[31]) / 255.0;
         let guard = (config::GUARD_MS as f64).max(2.0 * time) + jitter;
         let slack = want.deadline - now as f64;
+        if open.is_empty() && slack > guard && now < self.expecting {
+            return;
+        }
         if open.is_empty() || slack <= guard {
             // What neighbours bring in time, or sooner than HTTP could, is left to them; the rest is raced.
             let in_time = slack.max(self.http.time(1));

@@ -55,6 +55,7 @@ pub struct Server {
 enum Event {
     Tick(usize),
     Join(usize),
+    Connect(usize, usize),
     HttpStart { viewer: usize, fetch: Fetch, list: bool, url: String, start: u64, end: u64, ranged: bool },
     HttpData { viewer: usize, fetch: Fetch, at: usize, body: std::rc::Rc<Vec<u8>> },
     Message { from: usize, to: usize, bytes: Vec<u8>, data: bool },
@@ -99,6 +100,8 @@ pub struct World {
     pub server: Server,
     pub link: Link,
     pub playlist: MediaPlaylist,
+    /// From a viewer's arrival until its links are open.
+    pub connect_ms: Millis,
     random: u64,
 }
 
@@ -144,6 +147,7 @@ impl World {
             server: Server { files, latency: 30, rate: 2_500.0, up: true, sent: 0, requests: 0 },
             link: Link { latency: 20, rate: 1_500.0, loss: 0.0 },
             playlist,
+            connect_ms: 300,
             random: 0x9E37_79B9_7F4A_7C15,
         }
     }
@@ -269,12 +273,17 @@ impl World {
                 viewer.swarm.playlist(self.now, &self.playlist);
                 self.drain(index);
                 for other in others {
-                    self.connect(index, other);
+                    self.push(self.connect_ms, Event::Connect(index, other));
                     let population = self.viewers.iter().filter(|v| v.alive).count() as u32;
                     self.viewers[other].swarm.population(self.now, population);
                     self.drain(other);
                 }
                 self.push(0, Event::Tick(index));
+            }
+            Event::Connect(a, b) => {
+                if self.viewers[a].alive && self.viewers[b].alive {
+                    self.connect(a, b);
+                }
             }
             Event::Tick(index) => {
                 if !self.viewers[index].alive {
