@@ -2,6 +2,7 @@
 
 import init, { Engine, announceId } from "#engine";
 import { HostError } from "./host-types.js";
+import { scriptUrl } from "./urls.js";
 
 /** SRI of the `marea.wasm` that was built beside this script; empty in a development build. */
 declare const __MAREA_WASM_SRI__: string;
@@ -14,10 +15,6 @@ export interface Core {
 
 /** The smallest module there is: magic number and version. Only a policy can refuse it. */
 const EMPTY_MODULE = new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
-
-/** URL of this script, known only while it runs for the first time. Undefined in Node. */
-const scriptUrl: string | undefined =
-  (typeof document === "object" && (document.currentScript as HTMLScriptElement | null)?.src) || import.meta.url;
 
 let configured: string | undefined;
 let loading: Promise<Core> | undefined;

@@ -1,0 +1,90 @@
+/** Playlists that a player showed us: what their tags say before the core is there, and when they are read again. */
+
+/** The main tag of a playlist, as far as it decides whether the core is worth loading. */
+export interface MainTag {
+  problem: "bad-tags" | "playlist-version" | null;
+  video: string | null;
+  signaling: string | null;
+}
+
+/** Reads `#EXT-X-MAREA`; null if there is none. The core reads everything else. */
+export function mainTag(text: string): MainTag | null {
+  const line = /^#EXT-X-MAREA(?::(.*))?$/m.exec(text);
+  if (!line) return null;
+  const attributes = new Map<string, string>();
+  for (const [, name, value] of (line[1] ?? "").matchAll(/([A-Z0-9-]+)=("[^"]*"|[^,\s]*)/g)) {
+    attributes.set(name as string, value as string);
+  }
+  const quoted = (name: string): string | null => /^"(.+)"$/.exec(attributes.get(name) ?? "")?.[1] ?? null;
+  const video = quoted("VIDEO");
+  const version = attributes.get("VERSION") ?? "";
+  const whole = /^\d+$/.test(version) && attributes.get("PIECE") === "65536" && video !== null;
+  const problem = Number(version) > 1 ? "playlist-version" : whole && Number(version) === 1 ? null : "bad-tags";
+  return { problem, video, signaling: quoted("SIGNALING") };
+}
+
+/** Whether it names renditions, not segments. */
+export function isMultivariant(text: string): boolean {
+  return /^#EXT-X-STREAM-INF:/m.test(text);
+}
+
+/** Delays of re-reads while tags are missing, in ms: hashing a film takes a while, and most viewers stay longer. */
+const REREAD_MS = [5_000, 10_000, 20_000, 30_000];
+
+/** Least time between two re-reads that a neighbour's news asked for, in ms. */
+const NEWS_MS = 1_000;
+
+/** Answers to a playlist's request after which nobody is to get its video any more. */
+export const WITHDRAWN = [401, 403, 404, 410];
+
+/** Reads incomplete playlists again, by conditional requests that the player does not see. */
+export class Rereader {
+  private pending = new Map<string, { attempt: number; timer: ReturnType<typeof setTimeout> }>();
+  private read = new Map<string, number>();
+
+  constructor(
+    private fetchText: (url: string) => Promise<{ status: number; text: string }>,
+    private arrived: (url: string, status: number, text: string) => void,
+  ) {}
+
+  /** Tags are missing in this one, or not any more. */
+  incomplete(url: string, missing: boolean): void {
+    const known = this.pending.get(url);
+    if (!missing) {
+      clearTimeout(known?.timer);
+      this.pending.delete(url);
+    } else if (!known) {
+      this.schedule(url, 0);
+    }
+  }
+
+  /** A neighbour has something that no playlist names. */
+  now(url: string): void {
+    const now = performance.now();
+    if (now - (this.read.get(url) ?? -NEWS_MS) >= NEWS_MS) void this.reread(url);
+  }
+
+  stop(): void {
+    for (const { timer } of this.pending.values()) clearTimeout(timer);
+    this.pending.clear();
+  }
+
+  private schedule(url: string, attempt: number): void {
+    const wait = REREAD_MS[Math.min(attempt, REREAD_MS.length - 1)] as number;
+    const timer = setTimeout(() => {
+      this.schedule(url, attempt + 1);
+      void this.reread(url);
+    }, wait);
+    this.pending.set(url, { attempt, timer });
+  }
+
+  private async reread(url: string): Promise<void> {
+    this.read.set(url, performance.now());
+    try {
+      const { status, text } = await this.fetchText(url);
+      this.arrived(url, status, text);
+    } catch {
+      // The network is away; the next time may do.
+    }
+  }
+}

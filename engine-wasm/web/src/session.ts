@@ -1,0 +1,560 @@
+/**
+ * One video of one player: decides whether it is shared, starts and ends its swarm, and tells the page about it
+ * (design C3). Without a swarm, for whatever reason, the player loads as if this script was not there.
+ */
+
+import { consent, watchConsent } from "./consent.js";
+import { isBatteryLow, isMetered, Presence, watchConnection } from "./courtesy.js";
+import { EarlyLoad, finished, HttpRate } from "./early.js";
+import { startHost } from "./host.js";
+import {
+  type EarlyFetch,
+  HostError,
+  type HostStats,
+  type HttpTransport,
+  type LoadCallbacks,
+  type Locator,
+  type SwarmHost,
+} from "./host-types.js";
+import { DEFAULTS, type Options, pageOptions, readAttributes } from "./options.js";
+import { Playback } from "./playback.js";
+import { isMultivariant, type MainTag, mainTag, Rereader, WITHDRAWN } from "./playlists.js";
+import { effect, type Reason } from "./reasons.js";
+import type { SessionEvents, SessionState, SessionStats } from "./types.js";
+import { absolute, originOf, playlistUrl, scriptUrl, signalingUrls } from "./urls.js";
+
+/** How often the swarm hears where the player is, in ms. */
+const TICK_MS = 250;
+
+/** Ticks between two `stats` events. */
+const STATS_TICKS = 4;
+
+/** Media kept for a swarm that has not begun, in bytes: a player's first segments. */
+const MAX_EARLY_BYTES = 32e6;
+
+/** Sessions of this page, oldest first. */
+export const sessions: Session[] = [];
+
+/** Called with each new session: the notice and the figures over the player. */
+export const onsession: ((session: Session) => void)[] = [];
+
+/** The player that a session serves, as its adapter tells it. */
+export interface PlayerSide {
+  /** The hls.js instance, or null where there is none. */
+  player: HlsPlayer | null;
+  /** How this page loads media. */
+  http(): HttpTransport;
+  /** `http` is our own streaming `fetch`: the page configured nothing. */
+  streams(): boolean;
+}
+
+/** What a session uses of an hls.js instance. */
+export interface HlsPlayer {
+  readonly latency: number;
+}
+
+interface SeenPlaylist {
+  text: string;
+  multivariant: boolean;
+  tag: MainTag | null;
+}
+
+export class Session extends EventTarget {
+  video: HTMLVideoElement | null = null;
+  /** Never rejects: resolves when it has joined, or knows a reason. */
+  readonly ready: Promise<void>;
+  /** Another peer-to-peer engine serves this player. */
+  otherEngine = false;
+  /** The browser plays by itself. */
+  native = false;
+  private side: PlayerSide | null = null;
+  private given: Partial<Options> = {};
+  private resolveReady!: () => void;
+  private now: { state: SessionState; reasons: Reason[] } = { state: "waiting", reasons: [] };
+  private url = "";
+  private over = false;
+  private failure: Reason | null = null;
+  private host: SwarmHost | null = null;
+  private hostState: { state: "joining" | "joined" | "active"; reasons: Reason[] } | null = null;
+  /** Counts attempts to start, so that one that was overtaken can be told. */
+  private attempt = 0;
+  private playback: Playback | null = null;
+  private presence = new Presence();
+  private away = false;
+  private playlists = new Map<string, SeenPlaylist>();
+  /** The playlist that the player was given, after redirects. */
+  private mainUrl = "";
+  private early = new Set<EarlyLoad | EarlyFetch>();
+  private rate = new HttpRate();
+  /** Media bytes that came without a swarm. */
+  private plain = 0;
+  /** Counters of swarms that ended. */
+  private past: HostStats | null = null;
+  private rereader = new Rereader(
+    (url) => this.fetchText(url),
+    (url, status, text) => (status === 200 ? this.index(url, text) : this.playlistFailed(url, status)),
+  );
+  private ticker: ReturnType<typeof setInterval> | undefined;
+  private ticks = 0;
+  private unwatch: (() => void)[];
+
+  constructor(given: Partial<Options> = {}) {
+    super();
+    this.ready = new Promise((resolve) => (this.resolveReady = resolve));
+    this.given = given;
+    const update = (): void => this.update();
+    this.unwatch = [watchConsent(update), watchConnection(update)];
+    sessions.push(this);
+    for (const hear of onsession) hear(this);
+  }
+
+  /** The hls.js instance, or null. */
+  get player(): HlsPlayer | null {
+    return this.side?.player ?? null;
+  }
+
+  get state(): SessionState {
+    return this.now.state;
+  }
+
+  get reasons(): readonly Reason[] {
+    return this.now.reasons;
+  }
+
+  /** Options in force: of the script, the element, and JavaScript, each before those to its left. */
+  get options(): Options {
+    const element = this.video ? readAttributes(this.video, "video") : {};
+    return { ...DEFAULTS, ...pageOptions, ...element, ...this.given };
+  }
+
+  /** Bytes per ms of plain HTTP, of late; 0 if unknown. */
+  get httpRate(): number {
+    return this.rate.now;
+  }
+
+  /** The viewer has pressed play, or the element did it by itself. */
+  get played(): boolean {
+    return this.playback?.played ?? false;
+  }
+
+  /** A tag was seen, so that the video could be shared. */
+  get tagged(): boolean {
+    return [...this.playlists.values()].some(({ tag }) => tag !== null);
+  }
+
+  // --- For adapters
+
+  /** Binds the session to a player's source, once. */
+  begin(side: PlayerSide, url: string): void {
+    this.side = side;
+    this.url = absolute(url, document.baseURI);
+    this.update();
+  }
+
+  /** A source was given to it. */
+  get begun(): boolean {
+    return this.url !== "" || this.over;
+  }
+
+  setVideo(video: HTMLVideoElement): void {
+    if (video === this.video || this.over) return;
+    this.playback?.stop();
+    this.video = video;
+    this.playback = new Playback(video, () => this.moved());
+    this.update();
+  }
+
+  /** A playlist as the player got it. `first`: the one that it was given. */
+  sawPlaylist(url: string, text: string, first: boolean): void {
+    if (this.over) return;
+    const final = playlistUrl(url, this.url);
+    if (first) this.mainUrl = final;
+    this.index(final, text);
+    this.update();
+  }
+
+  playlistFailed(url: string, status: number): void {
+    if (!WITHDRAWN.includes(status) || !this.host || !this.playlists.has(playlistUrl(url, this.url))) return;
+    this.fail("killed", `${url} was answered with ${status}: it is not shared any more`);
+  }
+
+  /** Asks for media; null if the player is to load it by itself. */
+  load(locator: Locator, mediaStartMs: number, callbacks: LoadCallbacks): { abort(): void } | null {
+    if (this.host) return this.host.load(locator, mediaStartMs, callbacks);
+    if (!this.side?.streams() || !this.expectsHost()) return null;
+    const load = new EarlyLoad(locator, mediaStartMs, this.announced(locator, callbacks), this.http(), (bytes) => {
+      this.plain += bytes;
+    });
+    this.keepEarly(load);
+    return { abort: () => load.cancel() };
+  }
+
+  /** The player loaded media by itself: `bytes` arrived. */
+  loadedPlainly(locator: Locator, bytes: number, whole: ArrayBuffer | null): void {
+    this.plain += bytes;
+    if (!whole) return;
+    this.tellPlain(locator.url, whole.byteLength);
+    if (this.host?.knows(locator)) return;
+    if (this.expectsHost()) this.keepEarly(finished(locator, whole));
+  }
+
+  // --- For the page
+
+  /** Changes options; those that are not named stay. */
+  apply(options: Partial<Options>): void {
+    const before = this.options;
+    this.given = { ...this.given, ...options };
+    const after = this.options;
+    const { uploadLimit, maxUploadRatio, memoryLimit } = after;
+    this.host?.setLimits({ uploadLimit, maxUploadRatio, memoryLimit });
+    const identity = ({ signaling, videoId, minViewers, iceServers, p2pPeers, token }: Options): unknown[] => [
+      signaling.join(),
+      videoId,
+      minViewers,
+      iceServers,
+      p2pPeers,
+      token,
+    ];
+    const old = identity(before);
+    if (identity(after).some((value, at) => value !== old[at])) {
+      this.failure = null;
+      this.dropHost();
+    }
+    this.update();
+  }
+
+  stats(): SessionStats {
+    const host = this.host?.stats();
+    const { past, playback, video } = this;
+    const bytes = add(add({ http: this.plain }, past?.bytes), host?.bytes);
+    bytes.prefetched = host?.bytes.prefetched ?? 0;
+    const live = video !== null && video.duration === Infinity;
+    return {
+      statsVersion: 1,
+      video: this.videoId(),
+      state: this.now.state,
+      reasons: [...this.now.reasons],
+      bytes,
+      peers: host?.peers ?? past?.peers ?? [],
+      playback: {
+        startupMs: playback?.startupMs ?? 0,
+        stalls: playback?.stalls ?? 0,
+        stalledMs: playback?.stalledMs ?? 0,
+        bufferMs: playback?.bufferMs ?? 0,
+        latencyMs: live && this.player ? this.player.latency * 1000 : null,
+      },
+      integrity: {
+        verified: (past?.integrity.verified ?? 0) + (host?.integrity.verified ?? 0),
+        rejected: (past?.integrity.rejected ?? 0) + (host?.integrity.rejected ?? 0),
+      },
+    };
+  }
+
+  /** Ends sharing and gives everything back. The player goes on by plain HTTP. */
+  destroy(): void {
+    if (this.over) return;
+    this.over = true;
+    this.dropHost();
+    for (const unwatch of this.unwatch) unwatch();
+    this.playback?.stop();
+    this.early.clear();
+    this.playlists.clear();
+    const at = sessions.indexOf(this);
+    if (at >= 0) sessions.splice(at, 1);
+    this.update();
+  }
+
+  suspend(): void {
+    this.host?.suspend();
+  }
+
+  resume(): void {
+    this.host?.resume();
+  }
+
+  // --- State
+
+  /** Looks at everything anew: starts or ends the swarm, and tells what has changed. */
+  private update(): void {
+    const blocker = this.over ? null : this.blocker();
+    if (blocker && (this.host || this.hostState)) this.dropHost();
+    else if (!blocker && !this.over && !this.hostState && this.played && this.tagged) this.start();
+    const next = this.judge();
+    const { state, reasons } = this.now;
+    this.now = next;
+    if (next.reasons.length > 0 || ["joined", "active", "stopped"].includes(next.state)) this.resolveReady();
+    if (next.state !== state || next.reasons.join() !== reasons.join()) {
+      this.fire("state", { state: next.state, reasons: [...next.reasons] });
+    }
+  }
+
+  private judge(): { state: SessionState; reasons: Reason[] } {
+    if (this.over) return { state: "stopped", reasons: [] };
+    const blocker = this.blocker();
+    if (blocker) {
+      const state = blocker === "consent-pending" ? "asking" : effect(blocker) === "off" ? "off" : "waiting";
+      return { state, reasons: [blocker] };
+    }
+    if (!this.hostState) return { state: "waiting", reasons: [] };
+    const reasons = [...this.hostState.reasons];
+    if (this.away) reasons.push("hidden");
+    if (this.hostState.state === "active") return { state: "active", reasons };
+    if (reasons.some((reason) => effect(reason) === "off")) return { state: "off", reasons };
+    if (reasons.some((reason) => effect(reason) === "waiting")) return { state: "waiting", reasons };
+    return { state: this.hostState.state, reasons };
+  }
+
+  /** Why there must be no swarm, most basic reason first. */
+  private blocker(): Reason | null {
+    const options = this.options;
+    const word = consent(options.p2p);
+    if (word === "off") return word;
+    if (this.native) return "native-playback";
+    if (this.otherEngine) return "other-engine";
+    const tagProblem = this.tagProblem();
+    if (tagProblem) return tagProblem;
+    // Signatures are not checked yet: under a pinned key nothing unsigned may be shared, so nothing is.
+    if (options.publicKey.length > 0) return "signature-invalid";
+    if (word !== "granted") return word;
+    if (isMetered()) return "metered";
+    return this.failure;
+  }
+
+  /** What is wrong with the playlists seen so far. */
+  private tagProblem(): Reason | null {
+    const all = [...this.playlists.values()];
+    const tags = all.map(({ tag }) => tag).filter((tag) => tag !== null);
+    const bad = tags.find((tag) => tag.problem !== null);
+    if (bad && tags.every((tag) => tag.problem !== null)) return bad.problem;
+    return tags.length === 0 && all.some(({ multivariant }) => !multivariant) ? "no-hash" : null;
+  }
+
+  /** A swarm is to be expected once the viewer plays: what is loaded now is worth keeping for it. */
+  private expectsHost(): boolean {
+    return !this.over && !this.host && this.tagged && this.blocker() === null;
+  }
+
+  private videoId(): string | null {
+    const { videoId } = this.options;
+    if (videoId) return videoId;
+    const main = this.playlists.get(this.mainUrl);
+    for (const { tag } of main ? [main, ...this.playlists.values()] : this.playlists.values()) {
+      if (tag?.video) return tag.video;
+    }
+    return this.mainUrl || null;
+  }
+
+  // --- The swarm
+
+  private start(): void {
+    const options = this.options;
+    const videoId = this.videoId();
+    if (!videoId || !this.side) return;
+    // Of one origin with the main one: a playlist elsewhere has no say.
+    const own = [...this.playlists].filter(([url]) => originOf(url) === originOf(this.mainUrl));
+    const signaling = signalingUrls({
+      configured: options.signaling,
+      tag: own.map(([, { tag }]) => tag?.signaling).find((url) => url) ?? null,
+      playlist: this.mainUrl,
+      page: location.href,
+      script: scriptUrl,
+    });
+    if (signaling.length === 0) {
+      return this.fail("signaling-refused", "no signaling server is allowed here: name one by data-signaling");
+    }
+    const attempt = ++this.attempt;
+    const current = (): boolean => attempt === this.attempt;
+    const { minViewers, uploadLimit, maxUploadRatio, memoryLimit, iceServers, p2pPeers: peers, token } = options;
+    this.hostState = { state: "joining", reasons: [] };
+    startHost({
+      videoId,
+      signaling,
+      http: this.http(),
+      origin: originOf(this.mainUrl),
+      ...{ minViewers, uploadLimit, maxUploadRatio, memoryLimit, iceServers, peers, token },
+      events: {
+        state: (state, reasons) => {
+          if (!current()) return;
+          this.hostState = { state, reasons };
+          // The core is gone for this page: the player goes on by itself.
+          if (reasons.includes("no-wasm")) this.failure = "no-wasm";
+          this.update();
+        },
+        peer: (detail) => this.fire("peer", detail),
+        segment: (detail) => this.fire("segment", detail),
+        integrity: (detail) => this.fire("integrity", detail),
+        error: (detail) => this.fire("error", detail),
+        reloadPlaylist: (url) => current() && this.rereader.now(url),
+      },
+    }).then(
+      (host) => (current() ? this.welcome(host) : host.destroy()),
+      (error: unknown) => {
+        if (!current()) return;
+        const reason = error instanceof HostError ? error.reason : "no-wasm";
+        this.fail(reason, error instanceof Error ? error.message : String(error));
+      },
+    );
+  }
+
+  private welcome(host: SwarmHost): void {
+    this.host = host;
+    for (const [url, { text }] of this.playlists) this.indexInHost(url, text);
+    // The playhead first: the core then knows how urgent the rest is.
+    this.tick();
+    for (const early of this.early) {
+      if (!(early instanceof EarlyLoad)) {
+        if (!host.knows(early.locator)) continue;
+        this.plain -= early.chunks[0]?.length ?? 0;
+        host.adopt(early);
+      } else if (early.state !== "failed") {
+        const { bytes } = early;
+        if (early.moveTo(host)) this.plain -= bytes;
+      }
+    }
+    this.early.clear();
+    this.ticker = setInterval(() => this.tick(), TICK_MS);
+    this.update();
+  }
+
+  private dropHost(): void {
+    this.attempt++;
+    this.hostState = null;
+    clearInterval(this.ticker);
+    this.rereader.stop();
+    const host = this.host;
+    if (!host) return;
+    this.host = null;
+    const last = host.stats();
+    const { past } = this;
+    this.past = {
+      ...last,
+      bytes: add(add({}, past?.bytes), last.bytes),
+      peers: last.peers.map((peer) => ({ ...peer, state: peer.state === "banned" ? "banned" : "closed" })),
+      integrity: {
+        verified: (past?.integrity.verified ?? 0) + last.integrity.verified,
+        rejected: (past?.integrity.rejected ?? 0) + last.integrity.rejected,
+      },
+    };
+    host.destroy();
+  }
+
+  private fail(reason: Reason, message: string): void {
+    this.failure = reason;
+    this.dropHost();
+    this.fire("error", { code: reason, message, fatal: false });
+    this.update();
+  }
+
+  /** Play, pause, seek, rate. */
+  private moved(): void {
+    this.tellPlayback();
+    this.update();
+  }
+
+  private tellPlayback(): void {
+    const { video, playback } = this;
+    if (!video || !playback) return;
+    const playing = !video.paused && !video.ended;
+    this.host?.playback(video.currentTime * 1000, playing ? video.playbackRate : 0, playing, playback.bufferMs);
+  }
+
+  private tick(): void {
+    this.tellPlayback();
+    if (this.video) {
+      const away = this.presence.isAway(this.video, performance.now());
+      this.host?.setUpload(!away && !isBatteryLow());
+      if (away !== this.away) {
+        this.away = away;
+        this.update();
+      }
+    }
+    if (++this.ticks % STATS_TICKS === 0) this.fire("stats", this.stats());
+  }
+
+  // --- Playlists
+
+  private index(url: string, text: string): void {
+    this.playlists.set(url, { text, multivariant: isMultivariant(text), tag: mainTag(text) });
+    if (this.host) this.indexInHost(url, text);
+  }
+
+  private indexInHost(url: string, text: string): void {
+    const info = this.host?.playlist(url, text);
+    // A live list is read again by the player itself.
+    if (info?.kind === "media") this.rereader.incomplete(url, !info.complete && info.ended);
+  }
+
+  /** Reads a playlist again, conditionally where the way is our own. */
+  private async fetchText(url: string): Promise<{ status: number; text: string }> {
+    if (this.side?.streams()) {
+      const response = await fetch(url, { cache: "no-cache" });
+      return { status: response.status, text: await response.text() };
+    }
+    return new Promise((resolve, reject) => {
+      const decoder = new TextDecoder();
+      let text = "";
+      this.http().start(
+        { url },
+        {
+          response: () => {},
+          data: (bytes) => (text += decoder.decode(bytes, { stream: true })),
+          end: () => resolve({ status: 200, text }),
+          error: (status, message) => (status > 0 ? resolve({ status, text: "" }) : reject(new Error(message))),
+        },
+      );
+    });
+  }
+
+  // --- Loads before the swarm
+
+  private http(): HttpTransport {
+    const { side } = this;
+    if (!side) throw new Error("a session without a player loads nothing");
+    // A page's own loader hands over everything at once, which says nothing about the rate.
+    return side.streams() ? this.rate.measure(side.http()) : side.http();
+  }
+
+  private keepEarly(load: EarlyLoad | EarlyFetch): void {
+    this.early.add(load);
+    let held = 0;
+    // The newest stay: they are nearest to what is wanted next.
+    for (const early of [...this.early].reverse()) {
+      held += early.chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+      if (held > MAX_EARLY_BYTES && early.state !== "loading") this.early.delete(early);
+    }
+  }
+
+  private announced(locator: Locator, callbacks: LoadCallbacks): LoadCallbacks {
+    return {
+      ...callbacks,
+      done: (bytes, timing) => {
+        // With a swarm, it has told already.
+        if (!this.host) this.tellPlain(locator.url, bytes.byteLength);
+        callbacks.done(bytes, timing);
+      },
+    };
+  }
+
+  private tellPlain(url: string, size: number): void {
+    this.fire("segment", { url, size, http: size, viewers: 0, mirrors: 0, edge: 0 });
+  }
+
+  private fire<Type extends keyof SessionEvents>(type: Type, detail: SessionEvents[Type]): void {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+type Bytes = HostStats["bytes"];
+
+function add(to: Partial<Bytes>, more: Partial<Bytes> | undefined): Bytes {
+  const sum = (name: keyof Bytes): number => (to[name] ?? 0) + (more?.[name] ?? 0);
+  return {
+    http: sum("http"),
+    viewers: sum("viewers"),
+    mirrors: sum("mirrors"),
+    edge: sum("edge"),
+    uploaded: sum("uploaded"),
+    wasted: sum("wasted"),
+    prefetched: sum("prefetched"),
+  };
+}
