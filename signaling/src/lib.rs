@@ -4,7 +4,11 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`service`] | [`Signaling`]: takes WebSocket upgrades from any hyper server |
+//! | [`shard`] | the sans-IO core: swarms, matching, relays |
+//! | [`message`] | the messages, read and written |
 //! | [`stun`] | [`StunServer`]: RFC 8489 Binding over UDP |
+//! | [`server`], [`config`] | the standalone server and its settings |
+//! | [`defaults`] | every default, with its reason |
 //! | [`access`] | which videos and pages are served |
 //! | [`layered`] | settings from flags, environment, TOML and defaults; also used by `marea-seeder` |
 //! | [`address`] | proxies, prefixes, what may be logged |

@@ -80,6 +80,11 @@ impl Model {
                     message["resume"] = ticket.into();
                 }
                 let old = place.peer.clone();
+                let here = place.joined || place.away_until.is_some_and(|until| until > self.bed.now);
+                if !here {
+                    // It was out in between, which ended its links, also where nobody was there to be told.
+                    self.paired.retain(|(_, a, b), _| Some(a) != old.as_ref() && Some(b) != old.as_ref());
+                }
                 if kept {
                     place.away_until = None;
                 }
@@ -119,6 +124,8 @@ impl Model {
             Step::Leave { client, video } => {
                 let place = &mut self.places[client][video];
                 (place.joined, place.want) = (false, 0);
+                // Who joins anew is told anew.
+                place.viewers_at = None;
                 self.bed.send(self.sockets[client], &json!({"type": "leave", "video": name(video)}));
             }
             Step::Break { client, clean } => {
