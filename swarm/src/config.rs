@@ -82,11 +82,6 @@ pub const MAX_CLAIM_MS: Millis = 15_000;
 pub const HTTP_RETRY_MS: Millis = 1_000;
 /// A rendition whose last request is older than this is no longer prefetched, in milliseconds.
 pub const RENDITION_IDLE_MS: Millis = 20_000;
-/// How long a newcomer waits for signaling's first word, and then for its first neighbour, with what is not urgent, in
-/// milliseconds. A fast server would give it the whole film in that time, and nothing would be left for viewers to bring.
-pub const MEET_MS: Millis = 3_000;
-/// The same for what the first neighbour has: its HAVEs follow its HELLO.
-pub const FIRST_HAVE_MS: Millis = 500;
 /// Step of the core's clock while something is under way, in milliseconds.
 pub const TICK_MS: Millis = 100;
 /// Step of the core's clock when nothing is, in milliseconds.
@@ -110,3 +105,5 @@ pub const MIN_REQUEST_MS: u32 = 3_000;
 pub const JOIN_MS: Millis = 3_000;
 /// The same from when signaling says that others are here: most connections open in a second.
 pub const CONNECT_MS: Millis = 4_000;
+/// The same for what the first neighbour has: its HAVEs follow its HELLO.
+pub const FIRST_HAVE_MS: Millis = 500;

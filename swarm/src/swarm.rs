@@ -69,8 +69,6 @@ pub struct Swarm {
     me: String,
     salt: Vec<u8>,
     population: u32,
-    /// Until then a first neighbour, and what it has, is waited for with what is not urgent.
-    meeting_until: Millis,
 
     objects: Objects,
     requests: Map<Request, Wanted>,
@@ -84,7 +82,7 @@ pub struct Swarm {
     http: HttpSpeed,
 
     neighbours: Map<Peer, Neighbour>,
-    /// Until when neighbours are expected who are not here yet: what is not urgent waits for them.
+    /// Until when first neighbours are expected, and then word of what they have: what is not urgent waits for them.
     expecting: Millis,
     next_request: u32,
     /// From "claim heard" to "group held here", in milliseconds.
@@ -124,7 +122,6 @@ impl Swarm {
             me: String::new(),
             salt: Vec::new(),
             population: 1,
-            meeting_until: now + config::MEET_MS,
             objects: Objects::default(),
             requests: Map::new(),
             playback: Playback { rate: 1.0, ..Playback::default() },
@@ -161,7 +158,7 @@ impl Swarm {
         self.touch(now);
         if population <= 1 {
             self.expecting = now;
-        } else if population > self.population {
+        } else if population > self.population && !self.neighbours.values().any(|n| n.open) {
             self.expecting = now + config::CONNECT_MS;
         }
         self.population = population;

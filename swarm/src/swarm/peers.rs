@@ -81,8 +81,8 @@ impl Swarm {
             self.close(peer, CloseReason::Surplus);
             return;
         }
-        if open == 1 && self.now < self.meeting_until {
-            self.meeting_until = self.now + config::FIRST_HAVE_MS;
+        if open == 1 && self.now < self.expecting {
+            self.expecting = self.now + config::FIRST_HAVE_MS;
         }
         self.send(peer, &Control::Status { uploads: self.config.upload, uplink: 0 });
         let held: Vec<Control> = self

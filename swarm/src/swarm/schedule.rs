@@ -116,7 +116,7 @@ impl Swarm {
         let jitter = config::GUARD_SPREAD_MS * f64::from(entry.root.0[31]) / 255.0;
         let guard = (config::GUARD_MS as f64).max(2.0 * time) + jitter;
         let slack = want.deadline - now as f64;
-        if open.is_empty() && slack > guard && now < self.expecting {
+        if slack > guard && now < self.expecting {
             return;
         }
         if open.is_empty() || slack <= guard {
