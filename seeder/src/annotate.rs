@@ -162,6 +162,7 @@ impl Run<'_> {
     fn tag(&mut self, lists: &[List], signaling: Option<&str>) -> Result<(), AnnotateError> {
         let wanted = wanted(lists);
         let hashes = self.hash_all(&wanted);
+        let tags: HashMap<&String, _> = hashes.iter().map(|(file, hashed)| (file, hashed.tags())).collect();
         let videos = self.videos(lists)?;
         // First what tags speak of, then the tags; and what names others last.
         for file in wanted.keys() {
@@ -181,7 +182,7 @@ impl Run<'_> {
                 objects.extend(
                     items
                         .iter()
-                        .filter_map(|item| Some((item.line, item.kind, hashes.get(&item.file)?.tag(item.span)?))),
+                        .filter_map(|item| Some((item.line, item.kind, *tags.get(&item.file)?.get(&item.span)?))),
                 );
             }
             let head = MareaTag { video: video.clone(), signaling: signaling.map(str::to_owned), complete: true };

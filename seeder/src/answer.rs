@@ -1,8 +1,9 @@
 //! Answers to requests: one representation under ranges and conditions, or a text that says what to do.
 
-use std::fs::File;
+use std::{fs::File, io::Write};
 
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use marea_signaling::Origins;
@@ -16,6 +17,9 @@ use crate::{
 /// Longest that a browser may remember a preflight: Chromium's cap, in seconds.
 const PREFLIGHT_AGE: &str = "7200";
 
+/// Body bytes that fit in one packet beside the head.
+const PACKET: usize = 1000;
+
 /// An answer and what it counts as.
 pub(crate) struct Answer {
     pub(crate) response: Response<Body>,
@@ -26,7 +30,32 @@ pub(crate) struct Answer {
 /// Where the bytes of a representation are.
 pub(crate) enum Source {
     Memory(Bytes),
-    File { file: File, size: u64 },
+    /// The same twice: as it is, and compressed if that is shorter.
+    Packed(Packed),
+    File {
+        file: File,
+        size: u64,
+    },
+}
+
+/// Bytes, and their gzip form if that is shorter.
+#[derive(Clone)]
+pub(crate) struct Packed {
+    pub(crate) plain: Bytes,
+    gzip: Option<Bytes>,
+}
+
+impl Packed {
+    pub(crate) fn new(plain: Bytes) -> Self {
+        // What fits in one packet is not sent faster in less.
+        let pack = || {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            encoder.write_all(&plain).and_then(|()| encoder.finish()).ok()
+        };
+        let gzip = if plain.len() > PACKET { pack() } else { None };
+        let gzip = gzip.filter(|gzip| gzip.len() < plain.len()).map(Bytes::from);
+        Self { plain, gzip }
+    }
 }
 
 /// One thing that can be asked for, whole or in part.
@@ -43,9 +72,22 @@ pub(crate) struct Representation {
 
 impl Representation {
     /// The answer to a GET or HEAD with `headers`.
-    pub(crate) fn answer(self, method: &Method, headers: &HeaderMap) -> Answer {
+    pub(crate) fn answer(mut self, method: &Method, headers: &HeaderMap) -> Answer {
+        let packed = matches!(&self.source, Source::Packed(packed) if packed.gzip.is_some());
+        let mut encoding = None;
+        if let Source::Packed(Packed { plain, gzip }) = self.source {
+            self.source = match gzip.filter(|_| takes_gzip(headers)) {
+                Some(gzip) => {
+                    encoding = Some("gzip");
+                    // Other bytes, so another strong tag.
+                    self.etag = format!("{}-gzip\"", self.etag.trim_end_matches('"'));
+                    Source::Memory(gzip)
+                }
+                None => Source::Memory(plain),
+            };
+        }
         let size = match &self.source {
-            Source::Memory(bytes) => bytes.len() as u64,
+            Source::Memory(bytes) | Source::Packed(Packed { plain: bytes, .. }) => bytes.len() as u64,
             Source::File { size, .. } => *size,
         };
         let mut response = Response::new(Body::Memory(Bytes::new()));
@@ -54,6 +96,9 @@ impl Representation {
         set(out, header::CACHE_CONTROL, &self.cache_control);
         if let Some(date) = &self.last_modified {
             set(out, header::LAST_MODIFIED, date);
+        }
+        if packed {
+            out.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         }
         if range::not_modified(headers, &self.etag, self.last_modified.as_deref()) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -74,6 +119,9 @@ impl Representation {
         let out = response.headers_mut();
         set(out, header::CONTENT_TYPE, self.media_type);
         set(out, header::ACCEPT_RANGES, "bytes");
+        if let Some(encoding) = encoding {
+            set(out, header::CONTENT_ENCODING, encoding);
+        }
         out.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
         if wanted != Wanted::Whole {
             set(out, header::CONTENT_RANGE, &format!("bytes {start}-{}/{size}", start + len - 1));
@@ -82,12 +130,24 @@ impl Representation {
         if method == Method::GET {
             *response.body_mut() = match self.source {
                 // Inside, as the range was checked against this length.
-                Source::Memory(bytes) => Body::Memory(part(&bytes, start, len)),
+                Source::Memory(bytes) | Source::Packed(Packed { plain: bytes, .. }) => {
+                    Body::Memory(part(&bytes, start, len))
+                }
                 Source::File { file, .. } => Body::File(FileBody::new(file, start, len)),
             };
         }
         Answer { response, kind: self.kind, cache: self.cache }
     }
+}
+
+/// Whether `Accept-Encoding` names gzip and does not rule it out.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| {
+        let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
+        let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
+        coding.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
 }
 
 fn part(bytes: &Bytes, start: u64, len: u64) -> Bytes {

@@ -6,10 +6,10 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 
 use crate::{
+    answer::Packed,
     files::FileKey,
     hashes::FileHashes,
     index::{Item, Span},
@@ -17,7 +17,7 @@ use crate::{
 
 /// A playlist as it is served.
 pub(crate) struct Built {
-    pub(crate) bytes: Bytes,
+    pub(crate) packed: Packed,
     pub(crate) etag: String,
     /// `Cache-Control: max-age`, seconds.
     pub(crate) max_age: u64,
@@ -147,7 +147,7 @@ impl Catalogue {
     /// Forgets a playlist. Hashes of its files stay until [`sweep`](Self::sweep): it may come back changed.
     pub(crate) fn remove(&mut self, playlist: &str) {
         let Some(entry) = self.entries.remove(playlist) else { return };
-        self.built -= entry.built.map_or(0, |built| built.bytes.len());
+        self.built -= entry.built.map_or(0, |built| built.packed.plain.len());
         for file in &entry.files {
             if let Some(media) = self.media.get_mut(file) {
                 media.users.remove(playlist);
@@ -172,15 +172,15 @@ impl Catalogue {
 
     /// Keeps a built playlist while there is room (`limit` bytes in all).
     pub(crate) fn keep(&mut self, playlist: &str, built: &Arc<Built>, limit: usize) {
-        if self.built + built.bytes.len() > limit {
+        if self.built + built.packed.plain.len() > limit {
             self.entries.values_mut().for_each(|entry| entry.built = None);
             self.built = 0;
         }
         if let Some(entry) = self.entries.get_mut(playlist) {
-            self.built += built.bytes.len();
+            self.built += built.packed.plain.len();
             entry.listed = built.listed;
             if let Some(old) = entry.built.replace(Arc::clone(built)) {
-                self.built -= old.bytes.len();
+                self.built -= old.packed.plain.len();
             }
         }
     }
@@ -272,10 +272,9 @@ impl Catalogue {
         let Some(hashes) = &media.hashes else { return Known { init, ..Known::default() } };
         let fits = media.fits(hashes, key);
         let named_by_hash = hashes.key == key
-            && hashes.tag(None).is_some_and(|tag| {
+            && hashes.whole().is_some_and(|root| {
                 let name = file.rsplit('/').next().unwrap_or(file);
-                name.contains(&HEXLOWER.encode(&tag.root.0[..8]))
-                    || name.contains(&BASE64URL_NOPAD.encode(&tag.root.0[..12]))
+                name.contains(&HEXLOWER.encode(&root.0[..8])) || name.contains(&BASE64URL_NOPAD.encode(&root.0[..12]))
             });
         Known { init, named_by_hash, changed: !fits }
     }
@@ -287,7 +286,7 @@ impl Catalogue {
         let users: Vec<String> = media.users.keys().cloned().collect();
         for user in users {
             if let Some(entry) = self.entries.get_mut(&user) {
-                self.built -= entry.built.take().map_or(0, |built| built.bytes.len());
+                self.built -= entry.built.take().map_or(0, |built| built.packed.plain.len());
             }
         }
     }

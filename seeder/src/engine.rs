@@ -4,23 +4,30 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 
+use crate::answer::Packed;
+
 include!(concat!(env!("OUT_DIR"), "/engine.rs"));
 
 /// A file of the engine.
 pub(crate) enum EngineFile {
     /// Its bytes and strong entity tag.
-    Built { bytes: Bytes, etag: String },
+    Built { packed: Packed, etag: String },
     /// The engine was not built when this program was.
     NotBuilt,
 }
 
 static BUILT: LazyLock<Vec<(&str, EngineFile)>> = LazyLock::new(|| {
     let file = |bytes: &'static [u8]| EngineFile::Built {
-        bytes: Bytes::from_static(bytes),
+        packed: Packed::new(Bytes::from_static(bytes)),
         etag: format!("\"{}\"", &blake3::hash(bytes).to_hex()[..32]),
     };
     FILES.iter().map(|&(name, bytes)| (name, bytes.map_or(EngineFile::NotBuilt, file))).collect()
 });
+
+/// Compresses the files, which takes a moment, before the first viewer waits for it.
+pub(crate) fn prepare() {
+    LazyLock::force(&BUILT);
+}
 
 /// The engine's file `name`; none if the engine has no such file.
 pub(crate) fn file(name: &str) -> Option<&'static EngineFile> {

@@ -92,10 +92,9 @@ impl Hasher {
         self.done.subscribe()
     }
 
-    /// Whether any of `files` waits or is being hashed.
-    pub(crate) fn is_busy_with(&self, files: &[String]) -> bool {
-        let queue = self.lock();
-        files.iter().any(|file| queue.known.contains(file))
+    /// Whether `file` waits or is being hashed.
+    pub(crate) fn is_busy_with(&self, file: &str) -> bool {
+        self.lock().known.contains(file)
     }
 
     /// Files that wait or are being hashed.

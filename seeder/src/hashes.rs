@@ -1,7 +1,7 @@
 //! Hashes of a file's objects, and its piece lists.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs::File,
     io,
     os::unix::fs::FileExt,
@@ -81,19 +81,23 @@ impl Lists {
 }
 
 impl FileHashes {
-    /// The tag of the object at `span`.
-    pub(crate) fn tag(&self, span: Span) -> Option<ObjectTag> {
+    /// The tags of all objects.
+    pub(crate) fn tags(&self) -> HashMap<Span, ObjectTag> {
         let mut at = 0;
-        for (known, object) in &self.objects {
-            let Some(object) = object else { continue };
-            if *known == span {
-                // Only a byte range has to say where its list begins.
-                let has_offset = span.is_some() && object.list_len() > 0;
-                return Some(ObjectTag { size: object.size, root: object.root, at: has_offset.then_some(at) });
-            }
+        let objects = self.objects.iter().filter_map(|(span, object)| Some((*span, (*object)?)));
+        let tag = objects.map(|(span, object)| {
+            // Only a byte range has to say where its list begins.
+            let offset = (span.is_some() && object.list_len() > 0).then_some(at);
             at += object.list_len();
-        }
-        None
+            (span, ObjectTag { size: object.size, root: object.root, at: offset })
+        });
+        tag.collect()
+    }
+
+    /// The root of the whole file, if it is an object.
+    pub(crate) fn whole(&self) -> Option<Root> {
+        // It comes first.
+        self.objects.first().filter(|(span, _)| span.is_none())?.1.map(|object| object.root)
     }
 
     /// Whether all of `spans` were looked at.

@@ -1,6 +1,7 @@
 //! The folder as viewers see it: playlists with tags, piece lists, and which videos there are.
 
 use std::{
+    collections::HashMap,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use marea_signaling::AnnounceId;
 use marea_swarm::{
     playlist::{MediaPlaylist, Playlist},
-    tags::{MareaTag, ObjectKind},
+    tags::{MareaTag, ObjectKind, ObjectTag},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -20,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    answer::Packed,
     catalogue::{Built, Catalogue, Known, Lookup, Role, folder},
     config::{Config, LIVE_EDGE, LIVE_HASH_WAIT, PENDING_REUSE, PLAYLIST_CACHE, VOD_PLAYLIST_AGE},
     files::{FileKey, Opened, Root},
@@ -231,14 +233,18 @@ impl Library {
         let items = index::items(list, &self.site);
         let mut objects = Vec::with_capacity(items.len());
         let mut waiting: Vec<&Item> = Vec::new();
+        // Many items may lie in one file.
+        let mut files: HashMap<&str, Option<HashMap<Span, ObjectTag>>> = HashMap::new();
         for item in &items {
-            match self.look_up(&item.file) {
-                Some(Lookup::Hashed(hashes)) => {
-                    objects.extend(hashes.tag(item.span).map(|tag| (item.line, item.kind, tag)));
-                }
-                Some(Lookup::Pending) => waiting.push(item),
+            let tags = files.entry(&item.file).or_insert_with(|| match self.look_up(&item.file) {
+                Some(Lookup::Hashed(hashes)) => Some(hashes.tags()),
+                Some(Lookup::Pending) => None,
                 // Not there, or not readable: a player will find out by itself.
-                Some(Lookup::Refused) | None => {}
+                Some(Lookup::Refused) | None => Some(HashMap::new()),
+            });
+            match tags {
+                Some(tags) => objects.extend(tags.get(&item.span).map(|tag| (item.line, item.kind, *tag))),
+                None => waiting.push(item),
             }
         }
         let new = if list.ended { None } else { self.first_new(rel, list, &waiting) };
@@ -431,6 +437,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A playlist of which nothing is missing.
 fn finish(text: String, signaling: Option<String>, max_age: u64) -> Built {
     let etag = format!("\"{}\"", &blake3::hash(text.as_bytes()).to_hex()[..32]);
-    let (bytes, pending, at) = (text.into(), Vec::new(), Instant::now());
-    Built { bytes, etag, max_age, signaling, pending, held_back: false, listed: None, at }
+    let (packed, pending, at) = (Packed::new(text.into()), Vec::new(), Instant::now());
+    Built { packed, etag, max_age, signaling, pending, held_back: false, listed: None, at }
 }

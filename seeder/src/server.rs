@@ -23,6 +23,7 @@ use crate::{
         ACCEPT_PAUSE, Config, DRAIN_TIMEOUT, FIRST_SCAN_TIMEOUT, HEAD_LIMIT, SIGNALING_DRAIN, STATE_FOLDER,
         UNSENT_LIMIT,
     },
+    engine,
     error::SeederError,
     files::Root,
     library::Library,
@@ -83,6 +84,7 @@ impl Seeder {
     /// [`SeederError`] if the folder or an address cannot be had.
     pub async fn bind(config: Config) -> Result<Self, SeederError> {
         raise_file_limit();
+        tokio::task::spawn_blocking(engine::prepare);
         let root = Root::new(&config.root).map_err(|source| SeederError::Root { path: config.root.clone(), source })?;
         let (listener, local_addr) = listen(config.listen).await?;
         let admin = match config.admin_listen {

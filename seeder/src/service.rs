@@ -175,7 +175,7 @@ impl Service {
             match self.library.playlist(&rel, settings.signaling.as_deref()).await {
                 Ok(Some(Tagged { built, hit })) => {
                     let representation = Representation {
-                        source: Source::Memory(built.bytes.clone()),
+                        source: Source::Packed(built.packed.clone()),
                         media_type: files::media_type(&rel),
                         etag: built.etag.clone(),
                         last_modified: None,
@@ -250,9 +250,9 @@ fn engine_file(request: &Request<Incoming>, name: &str, file: &'static EngineFil
                 "This seeder was built without the browser engine. Run `cargo xtask build`, then build it again.",
             )
         },
-        EngineFile::Built { bytes, etag } => {
+        EngineFile::Built { packed, etag } => {
             let representation = Representation {
-                source: Source::Memory(bytes.clone()),
+                source: Source::Packed(packed.clone()),
                 media_type: engine::media_type(name),
                 etag: etag.clone(),
                 last_modified: None,

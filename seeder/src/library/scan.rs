@@ -97,9 +97,11 @@ impl Library {
             };
             let Ok(pending) = spawn_blocking(submit).await else { continue };
             let mut done = self.hasher.watch();
-            while !pending.is_empty() && self.hasher.is_busy_with(&pending) && !self.hasher.is_stopped() {
-                if done.changed().await.is_err() {
-                    return;
+            for file in &pending {
+                while self.hasher.is_busy_with(file) && !self.hasher.is_stopped() {
+                    if done.changed().await.is_err() {
+                        return;
+                    }
                 }
             }
             if self.hasher.is_stopped() {

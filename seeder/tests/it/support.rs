@@ -257,9 +257,15 @@ pub(crate) fn ffmpeg(folder: &Path, live: bool, args: &str) -> std::process::Chi
     command.spawn().expect("ffmpeg is needed: run `cargo xtask setup`, or install it")
 }
 
-/// Clips that are made once: `ladder` (fMP4, two renditions and audio), `single` (byte ranges in one file), `ts`.
-static CLIPS: LazyLock<TempDir> = LazyLock::new(|| {
-    let clips = folder();
+/// Clips that are made once and kept: `ladder` (fMP4, two renditions and audio), `single` (byte ranges in one file),
+/// `ts`.
+static CLIPS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let kept = place.join("seeder-clips-1");
+    if kept.exists() {
+        return kept;
+    }
+    let clips = tempfile::tempdir_in(place).unwrap();
     let ladder = "-map 0:v -map 0:v -map 1:a -hls_time 2 -hls_playlist_type vod -hls_segment_type fmp4 \
                   -master_pl_name master.m3u8 -hls_fmp4_init_filename init_%v.mp4 -hls_segment_filename %v/s%d.m4s \
                   -var_stream_map v:0,agroup:a\u{a0}v:1,agroup:a\u{a0}a:0,agroup:a,default:yes %v/index.m3u8";
@@ -275,12 +281,14 @@ static CLIPS: LazyLock<TempDir> = LazyLock::new(|| {
     for mut job in jobs {
         assert!(job.wait().unwrap().success());
     }
-    clips
+    // Whole or not at all. Another test run may have been faster.
+    let _ = fs::rename(clips.path(), &kept);
+    kept
 });
 
 /// A fresh copy of a clip's folder under `name` of `root`.
 pub(crate) fn clip(root: &Path, clip: &str, name: &str) -> PathBuf {
-    let (from, to) = (CLIPS.path().join(clip), root.join(name));
+    let (from, to) = (CLIPS.join(clip), root.join(name));
     for (path, bytes) in tree(&from) {
         write(&to, path.strip_prefix(&from).unwrap().to_str().unwrap(), bytes);
     }

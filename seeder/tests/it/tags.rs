@@ -272,3 +272,30 @@ async fn playlists_of_one_folder_are_one_video_and_folders_are_apart() {
     assert_ne!(tag_of(&edge, "/videos/b/one.m3u8").await.video, one);
     edge.stop().await;
 }
+
+#[tokio::test]
+async fn long_playlists_are_compressed_for_who_takes_it() {
+    use std::io::Read;
+    let root = folder();
+    let mut text = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n".to_owned();
+    for segment in 0..200 {
+        write(root.path(), &format!("s{segment}.ts"), [segment as u8; 50]);
+        text += &format!("#EXTINF:4,\ns{segment}.ts\n");
+    }
+    write(root.path(), "film.m3u8", text + "#EXT-X-ENDLIST\n");
+    let edge = Edge::of(root.path()).await;
+    edge.media("/videos/film.m3u8").await;
+    let plain = edge.get("/videos/film.m3u8").await;
+    assert_eq!((plain.header("content-encoding"), plain.header("vary")), ("", "Accept-Encoding"));
+    let packed = edge.ask("GET", "/videos/film.m3u8", &[("Accept-Encoding", "br, gzip;q=0.5")]).await;
+    assert_eq!(packed.header("content-encoding"), "gzip");
+    assert!(packed.body.len() < plain.body.len() && packed.header("etag") != plain.header("etag"));
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked).unwrap();
+    assert!(unpacked == plain.body);
+    let again = [("Accept-Encoding", "gzip"), ("If-None-Match", packed.header("etag"))];
+    assert_eq!(edge.ask("GET", "/videos/film.m3u8", &again).await.status, 304);
+    let refused = edge.ask("GET", "/videos/film.m3u8", &[("Accept-Encoding", "gzip;q=0")]).await;
+    assert_eq!(refused.header("content-encoding"), "");
+    edge.stop().await;
+}
