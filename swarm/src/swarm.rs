@@ -313,9 +313,12 @@ impl Swarm {
         self.dirty = true;
     }
 
-    /// New neighbours wanted from signaling now, those that are connecting not counted.
+    /// New neighbours wanted from signaling now, those that are connecting not counted. While there is room at all it is
+    /// at least 1: signaling names nobody to a newcomer who wants nobody, and in a full swarm the newcomer needs us.
     pub fn want(&self) -> u32 {
-        u32::try_from(self.config.neighbours.saturating_sub(self.neighbours.len())).unwrap_or(0)
+        let held = self.neighbours.len();
+        let room = held < self.config.neighbours * 3 / 2;
+        u32::from(room) * u32::try_from(self.config.neighbours.saturating_sub(held)).unwrap_or(0).max(1)
     }
 
     /// Byte counters.
