@@ -124,6 +124,33 @@ export class EarlyLoad implements EarlyFetch {
   }
 }
 
+/** A load that can wait a moment for the swarm. */
+export class HeldLoad {
+  private load: { abort(): void } | null = null;
+  private over = false;
+  private timer: ReturnType<typeof setTimeout>;
+
+  /** `begin` starts it; at the latest after `wait` ms. */
+  constructor(
+    private begin: () => { abort(): void },
+    wait: number,
+  ) {
+    this.timer = setTimeout(() => this.go(), wait);
+  }
+
+  /** The swarm is here, or will not come. */
+  go(): void {
+    clearTimeout(this.timer);
+    if (!this.over) this.load ??= this.begin();
+  }
+
+  abort(): void {
+    this.over = true;
+    clearTimeout(this.timer);
+    this.load?.abort();
+  }
+}
+
 /** Bytes that a page's own loader brought, for the swarm to keep. */
 export function finished(locator: Locator, bytes: ArrayBuffer): EarlyFetch {
   return { locator, chunks: [new Uint8Array(bytes.slice(0))], state: "done", onchange: () => {}, abort: () => {} };

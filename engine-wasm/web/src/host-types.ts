@@ -107,7 +107,12 @@ export interface HostEvents {
   state(state: "joining" | "joined" | "active", reasons: Reason[]): void;
   peer(detail: { id: string; kind: string; state: string }): void;
   segment(detail: { url: string; size: number; http: number; viewers: number; mirrors: number; edge: number }): void;
-  integrity(detail: { kind: "piece" | "list" | "object"; source: "peer" | "http"; peer: string | null; url: string }): void;
+  integrity(detail: {
+    kind: "piece" | "list" | "object";
+    source: "peer" | "http";
+    peer: string | null;
+    url: string;
+  }): void;
   error(detail: { code: string; message: string; fatal: false }): void;
   /** The core saw an object that no loaded playlist names: re-read this one soon. */
   reloadPlaylist(url: string): void;

@@ -57,6 +57,11 @@ export class Playback {
     return this.stalled + (this.stallFrom ? performance.now() - this.stallFrom : 0);
   }
 
+  /** The playhead, in ms. */
+  get positionMs(): number {
+    return this.video.currentTime * 1000;
+  }
+
   /** Media buffered ahead of the playhead, in ms. */
   get bufferMs(): number {
     const { buffered, currentTime } = this.video;

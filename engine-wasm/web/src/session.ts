@@ -5,7 +5,7 @@
 
 import { consent, watchConsent } from "./consent.js";
 import { isBatteryLow, isMetered, Presence, watchConnection } from "./courtesy.js";
-import { EarlyLoad, finished, HttpRate } from "./early.js";
+import { EarlyLoad, finished, HeldLoad, HttpRate } from "./early.js";
 import { startHost } from "./host.js";
 import {
   type EarlyFetch,
@@ -28,6 +28,12 @@ const TICK_MS = 250;
 
 /** Ticks between two `stats` events. */
 const STATS_TICKS = 4;
+
+/**
+ * While the swarm is starting, what the playhead reaches later than this waits for it, in ms. The start takes a second or
+ * less, in which a fast server would give the player everything, and nothing would be left for viewers to bring.
+ */
+const HOLD_SLACK_MS = 2_000;
 
 /** Media kept for a swarm that has not begun, in bytes: a player's first segments. */
 const MAX_EARLY_BYTES = 32e6;
@@ -85,6 +91,8 @@ export class Session extends EventTarget {
   /** The playlist that the player was given, after redirects. */
   private mainUrl = "";
   private early = new Set<EarlyLoad | EarlyFetch>();
+  /** Loads that wait for the swarm. */
+  private held = new Set<HeldLoad>();
   private rate = new HttpRate();
   /** Media bytes that came without a swarm. */
   private plain = 0;
@@ -182,6 +190,18 @@ export class Session extends EventTarget {
   load(locator: Locator, mediaStartMs: number, callbacks: LoadCallbacks): { abort(): void } | null {
     if (this.host) return this.host.load(locator, mediaStartMs, callbacks);
     if (!this.side?.streams() || !this.expectsHost()) return null;
+    const spare = this.playback ? mediaStartMs - this.playback.positionMs - HOLD_SLACK_MS : 0;
+    if (this.hostState && spare > 0) {
+      const begin = (): { abort(): void } =>
+        this.host?.load(locator, mediaStartMs, callbacks) ?? this.loadEarly(locator, mediaStartMs, callbacks);
+      const load = new HeldLoad(begin, spare);
+      this.held.add(load);
+      return load;
+    }
+    return this.loadEarly(locator, mediaStartMs, callbacks);
+  }
+
+  private loadEarly(locator: Locator, mediaStartMs: number, callbacks: LoadCallbacks): { abort(): void } {
     const load = new EarlyLoad(locator, mediaStartMs, this.announced(locator, callbacks), this.http(), (bytes) => {
       this.plain += bytes;
     });
@@ -412,6 +432,7 @@ export class Session extends EventTarget {
       }
     }
     this.early.clear();
+    this.releaseHeld();
     this.ticker = setInterval(() => this.tick(), TICK_MS);
     this.update();
   }
@@ -421,6 +442,7 @@ export class Session extends EventTarget {
     this.hostState = null;
     clearInterval(this.ticker);
     this.rereader.stop();
+    this.releaseHeld();
     const host = this.host;
     if (!host) return;
     this.host = null;
@@ -512,6 +534,12 @@ export class Session extends EventTarget {
     if (!side) throw new Error("a session without a player loads nothing");
     // A page's own loader hands over everything at once, which says nothing about the rate.
     return side.streams() ? this.rate.measure(side.http()) : side.http();
+  }
+
+  private releaseHeld(): void {
+    const held = [...this.held];
+    this.held.clear();
+    for (const load of held) load.go();
   }
 
   private keepEarly(load: EarlyLoad | EarlyFetch): void {
