@@ -98,7 +98,9 @@ pub(crate) fn build() -> Result<Sizes> {
 
     let wasm = folder().join("marea.wasm");
     let raw = pkg.join("marea_engine_bg.wasm");
-    let mut options = vec!["-Oz", "--strip-debug", "--strip-producers", "--strip-target-features"];
+    // Inlining makes the file smaller but what is sent larger (measured: 94 against 90 kB gzip).
+    let mut options =
+        vec!["-Oz", "--skip-pass=inlining-optimizing", "--strip-debug", "--strip-producers", "--strip-target-features"];
     options.extend(WASM_FEATURES);
     let inputs = Inputs::default().text(&options.join(" ")).path(&raw)?.path(&lock())?;
     stamp::fresh("wasm-opt", inputs, std::slice::from_ref(&wasm), || {
@@ -133,7 +135,7 @@ fn bind(name: &str, features: &[&str], pkg: &Path) -> Result<()> {
     let mut cargo = run::cargo(["build", "-p", "marea-engine", "--target", WASM_TARGET, "--profile", "engine"]);
     // A folder per set of features: Cargo gives both the same file name.
     let folder = run::target().join(format!("wasm-{name}"));
-    cargo.args(features).arg("--target-dir").arg(&folder);
+    cargo.args(features).arg("--target-dir").arg(&folder).env("CARGO_ENCODED_RUSTFLAGS", remap_paths()?);
     run::check(&mut cargo)?;
 
     let built = folder.join(WASM_TARGET).join("engine/marea_engine.wasm");
@@ -157,6 +159,17 @@ fn bind(name: &str, features: &[&str], pkg: &Path) -> Result<()> {
         std::fs::remove_dir_all(&part).context("the temporary folder of wasm-bindgen could not be removed")
     })?;
     Ok(())
+}
+
+/// Flags for rustc that keep this machine's folders out of the panic messages: the engine is the same wherever it is built.
+fn remap_paths() -> Result<String> {
+    let sysroot = run::sysroot()?;
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo_home = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    Ok([(sysroot.as_path(), "rust"), (&cargo_home, "cargo"), (run::root(), ".")]
+        .map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display()))
+        // Cargo's separator, so that a path may hold spaces.
+        .join("\u{1f}"))
 }
 
 impl Bundle {

@@ -58,6 +58,15 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Comma
     command
 }
 
+/// The folder of the Rust toolchain.
+///
+/// # Errors
+/// If `rustc` cannot be asked.
+pub(crate) fn sysroot() -> Result<PathBuf> {
+    let output = program("rustc", ["--print", "sysroot"]).output().context("`rustc` could not be started")?;
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
 /// A program of the npm packages.
 pub(crate) fn npm_program<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Command {
     program(&root().join("node_modules/.bin").join(name).to_string_lossy(), args)

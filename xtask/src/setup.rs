@@ -131,10 +131,7 @@ fn node_version() -> Result<()> {
 }
 
 fn wasm_target() -> Result<()> {
-    let libraries = |sysroot: &str| Path::new(sysroot).join("lib/rustlib").join(WASM_TARGET).join("lib").exists();
-    let sysroot = || program("rustc", ["--print", "sysroot"]).output().map(|output| output.stdout);
-    let there = || sysroot().is_ok_and(|path| libraries(String::from_utf8_lossy(&path).trim()));
-    if there() {
+    if run::sysroot()?.join("lib/rustlib").join(WASM_TARGET).join("lib").exists() {
         return Ok(());
     }
     eprintln!("adding Rust's {WASM_TARGET}");
