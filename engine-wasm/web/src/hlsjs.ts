@@ -115,8 +115,9 @@ class Adapter implements PlayerSide {
     this.fBase = !fLoader || isOurs(fLoader) ? loader : fLoader;
     this.pBase = !pLoader || isOurs(pLoader) ? loader : pLoader;
     if (!this.other) {
-      config.fLoader = FragmentLoader as unknown as HlsConfig["fLoader"];
-      config.pLoader = PlaylistLoader as unknown as HlsConfig["pLoader"];
+      // A page may have wrapped ours, which serves as well.
+      if (!isOurs(fLoader)) config.fLoader = FragmentLoader as unknown as HlsConfig["fLoader"];
+      if (!isOurs(pLoader)) config.pLoader = PlaylistLoader as unknown as HlsConfig["pLoader"];
     }
     // Names of events, not the enumeration: this must work with the page's copy of hls.js.
     const on = player.on.bind(player) as unknown as (
@@ -188,8 +189,9 @@ class Adapter implements PlayerSide {
   }
 }
 
-function isOurs(loader: unknown): boolean {
-  return loader === FragmentLoader || loader === PlaylistLoader;
+/** Whether it is one of our loaders, or made from one. */
+function isOurs(loader: LoaderClass | undefined): boolean {
+  return loader?.prototype instanceof BaseLoader;
 }
 
 function locatorOf({ url, rangeStart, rangeEnd }: LoaderContext): Locator {
