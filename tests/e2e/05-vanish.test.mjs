@@ -9,7 +9,7 @@ function vanish(name, leave) {
   scenario(
     name,
     async (bed) => {
-      const media = await bed.media({ seconds: 40 });
+      const media = await bed.media({ seconds: 24 });
       const seeder = await bed.seeder(media);
       const page = { script: seeder.script, videos: [{ src: seeder.video }] };
       const holder = await bed.viewer(page, { name: "the one who leaves" });

@@ -145,7 +145,16 @@ export function recorder() {
     };
     player.on("hlsLevelSwitched", (_, { level }) => rec.levels.push({ level, at: now() }));
     player.on("hlsError", (_, { details, fatal, frag, response, error }) => {
-      rec.playerErrors.push({ details, fatal, sn: frag?.sn, code: response?.code, error: error?.message, at: now() });
+      rec.playerErrors.push({
+        details,
+        fatal,
+        sn: frag?.sn,
+        code: response?.code,
+        error: error?.message,
+        // What nobody expects is to be found where it came from.
+        stack: details === "internalException" ? error?.stack : undefined,
+        at: now(),
+      });
     });
   }
   function deliver(context, data) {
