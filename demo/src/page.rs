@@ -38,7 +38,7 @@ impl Page {
         let origin = format!("http://{edge}");
         let policy = format!(
             "default-src 'none'; script-src 'self' {origin} 'wasm-unsafe-eval'; connect-src {origin} ws://{edge}; \
-             media-src blob:; style-src 'self'; img-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; \
+             media-src {origin} blob:; style-src 'self'; img-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; \
              frame-ancestors 'self'; require-trusted-types-for 'script'; trusted-types marea"
         );
         // Digits, dots and the text above make a header.

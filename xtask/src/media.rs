@@ -137,7 +137,7 @@ impl Recipe {
             graph += &format!(
                 "[s{i}]scale={width}:{height}:flags=bicubic,\
                  drawtext=fontfile={FONT}:text='%{{pts\\:gmtime\\:0\\:%M\\\\\\:%S}}  %{{n}}':fontsize={size}:\
-                 fontcolor=white:box=1:boxcolor=black@0.45:boxborderw={border}:x=w-tw-{margin}:y={margin}[v{i}];"
+                 fontcolor=white:box=1:boxcolor=black@0.45:boxborderw={border}:x={margin}:y={margin}[v{i}];"
             );
         }
         graph += "[0:a]aresample=48000,aformat=channel_layouts=stereo[a]";
