@@ -141,7 +141,7 @@ fn web(counts: &mut Counts) -> Result<()> {
     bundle.arg(format!("--alias:#engine={}", engine::folder().join("pkg/marea_engine.js").display()));
     bundle.arg(format!("--outdir={}", out.display())).args(&tests);
     run::check(&mut bundle)?;
-    let mut node = program("node", ["--enable-source-maps", "--test"]);
+    let mut node = program("node", ["--enable-source-maps", "--test", "--test-reporter=spec"]);
     node.arg(&out);
     counted(&mut node, counts)
 }
