@@ -110,11 +110,13 @@ struct Wanted {
 impl Swarm {
     /// A swarm of the video with this id (as written). `seed` must be secret and fresh.
     pub fn new(video: &str, kind: PeerKind, config: Config, seed: &[u8; 32], now: Millis) -> Self {
+        let mut rng = Rng::new(seed);
         Self {
             config,
             kind,
             key: proof::swarm_key(video),
-            rng: Rng::new(seed),
+            objects: Objects::new(u64::from_le_bytes(rng.bytes())),
+            rng,
             now,
             scheduled: now,
             dirty: false,
@@ -122,7 +124,6 @@ impl Swarm {
             me: String::new(),
             salt: Vec::new(),
             population: 1,
-            objects: Objects::default(),
             requests: Map::new(),
             playback: Playback { rate: 1.0, ..Playback::default() },
             news: Map::new(),

@@ -1,13 +1,12 @@
 //! Media playlists.
 
-use std::collections::HashSet;
-
 use super::{
     InitSection, Locator, MediaPlaylist, ObjectRef, Part, PlaylistError, Resolve, Segment,
     text::{Context, Line, StatedRange, duration_ms, lines},
 };
 use crate::{
     ids::{MAX_OBJECT_SIZE, MAX_SEGMENTS, Root},
+    map::sort,
     tags::{
         ObjectKind, ObjectTag, Tag, TagError,
         attributes::{Attributes, integer},
@@ -248,23 +247,25 @@ impl MediaPlaylist {
     pub(super) fn refuse_contradictions(&mut self) {
         let mut by_locator: Vec<(&Locator, ObjectRef)> =
             self.locators().map(|(locator, object)| (locator, *object)).collect();
-        by_locator.sort_unstable_by_key(|(locator, object)| (*locator, object.root));
-        let mut locators: HashSet<Locator> = HashSet::new();
+        sort(&mut by_locator, |(a, x), (b, y)| (*a, x.root) < (*b, y.root));
+        let mut locators: Vec<Locator> = Vec::new(); // in order, as its source is
         for pair in by_locator.windows(2) {
             if pair[0].0 == pair[1].0 && pair[0].1.root != pair[1].1.root {
-                locators.insert(pair[0].0.clone());
+                locators.push(pair[0].0.clone());
             }
         }
-        by_locator.sort_unstable_by_key(|(_, object)| (object.root, object.size));
-        let mut roots: HashSet<Root> = HashSet::new();
+        sort(&mut by_locator, |(_, x), (_, y)| (x.root, x.size) < (y.root, y.size));
+        let mut roots: Vec<Root> = Vec::new();
         for pair in by_locator.windows(2) {
             if pair[0].1.root == pair[1].1.root && pair[0].1.size != pair[1].1.size {
-                roots.insert(pair[0].1.root);
+                roots.push(pair[0].1.root);
             }
         }
         let mut refused = 0;
         for (locator, object) in self.objects_mut() {
-            if object.is_some_and(|object| roots.contains(&object.root) || locators.contains(locator)) {
+            if object.is_some_and(|object| {
+                roots.binary_search(&object.root).is_ok() || locators.binary_search(locator).is_ok()
+            }) {
                 *object = None;
                 refused += 1;
             }

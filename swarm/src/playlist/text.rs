@@ -1,10 +1,11 @@
 //! Lines, numbers, URLs and variables of a playlist's text.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
 
 use super::{ByteRange, PlaylistError, Resolve};
 use crate::{
     ids::MAX_PLAYLIST_SIZE,
+    map::Map,
     tags::{
         MareaTag, Tag, TagError,
         attributes::{Attributes, integer},
@@ -56,7 +57,7 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, Line<'_>)> {
 pub(super) struct Context<'a> {
     url: &'a str,
     resolve: &'a Resolve<'a>,
-    variables: HashMap<&'a str, String>,
+    variables: Map<&'a str, String>,
     /// Bytes of URLs and names so far.
     spelled: usize,
     tag: Option<MareaTag>,
@@ -65,7 +66,7 @@ pub(super) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(super) fn new(url: &'a str, resolve: &'a Resolve<'a>) -> Self {
-        Self { url, resolve, variables: HashMap::new(), spelled: 0, tag: None, tag_error: None }
+        Self { url, resolve, variables: Map::new(), spelled: 0, tag: None, tag_error: None }
     }
 
     /// Takes note of what an `EXT-X-MAREA` says.

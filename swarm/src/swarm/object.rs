@@ -1,7 +1,5 @@
 //! The objects that playlists name: what is held, what verifies it, who wants it.
 
-use std::collections::HashMap;
-
 use super::{
     action::{Fetch, Object, Peer, Request, Source},
     bitfield::Bitfield,
@@ -154,14 +152,18 @@ pub(crate) struct Track {
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     pub(crate) entries: Vec<Entry>,
-    by_root: HashMap<Root, Object>,
-    by_oid: HashMap<Oid, Object>,
+    index: Index,
     pub(crate) tracks: Map<String, Track>,
     /// Objects that the player waits for and that are not whole.
     pub(crate) wanted: Set<Object>,
 }
 
 impl Objects {
+    /// `secret` keeps whoever writes playlists from choosing roots that slow the index down.
+    pub(crate) fn new(secret: u64) -> Self {
+        Self { index: Index { slots: Vec::new(), factor: secret | 1 }, ..Self::default() }
+    }
+
     pub(crate) fn get(&self, object: Object) -> &Entry {
         &self.entries[object.0 as usize]
     }
@@ -174,17 +176,18 @@ impl Objects {
         (0u32..).map(Object).zip(&self.entries)
     }
 
+    /// On a collision of 8 bytes the first keeps the name; the other goes by HTTP alone.
     pub(crate) fn by_oid(&self, oid: Oid) -> Option<Object> {
-        self.by_oid.get(&oid).copied()
+        self.index.find(&self.entries, oid, |_| true)
     }
 
     pub(crate) fn by_root(&self, root: &Root) -> Option<Object> {
-        self.by_root.get(root).copied()
+        self.index.find(&self.entries, root.oid(), |entry| entry.root == *root)
     }
 
     /// The object of this root, made if new; its place is the newest that a playlist gave.
     pub(crate) fn add(&mut self, now: Millis, root: Root, size: u64, place: Place) -> Object {
-        if let Some(&object) = self.by_root.get(&root) {
+        if let Some(object) = self.by_root(&root) {
             let entry = self.get_mut(object);
             if entry.size == size {
                 entry.place = place;
@@ -212,9 +215,59 @@ impl Objects {
             used: now,
             brought: [0; 4],
         });
-        self.by_root.insert(root, object);
-        // On a collision of 8 bytes the first keeps the name; the other goes by HTTP alone.
-        self.by_oid.entry(root.oid()).or_insert(object);
+        self.index.add(&self.entries);
         object
+    }
+}
+
+/// Finds entries by oid: a hash table with linear probing. Roots are hashes already; one multiplication with a secret spreads
+/// those that somebody chose. (`HashMap` would cost 9 kB of wasm.)
+#[derive(Debug, Default)]
+struct Index {
+    /// A power of two of them, at most half of them full: the entry's number, or `FREE`.
+    slots: Vec<u32>,
+    /// Odd.
+    factor: u64,
+}
+
+impl Index {
+    const FREE: u32 = u32::MAX;
+
+    fn slot(&self, oid: Oid) -> usize {
+        // The upper bits depend on all bits of the oid.
+        (u64::from_le_bytes(oid.0).wrapping_mul(self.factor) >> (u64::BITS - self.slots.len().trailing_zeros()))
+            as usize
+    }
+
+    /// The first entry with this oid for which `is` holds, in the order in which they were added.
+    fn find(&self, entries: &[Entry], oid: Oid, is: impl Fn(&Entry) -> bool) -> Option<Object> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let mut slot = self.slot(oid);
+        loop {
+            let index = self.slots[slot];
+            let entry = entries.get(index as usize)?; // none at a free slot
+            if entry.oid == oid && is(entry) {
+                return Some(Object(index));
+            }
+            slot = (slot + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    /// Takes in the last entry.
+    fn add(&mut self, entries: &[Entry]) {
+        let mut first = entries.len() - 1;
+        if entries.len() * 2 > self.slots.len() {
+            self.slots = vec![Self::FREE; (entries.len() * 4).next_power_of_two()];
+            first = 0;
+        }
+        for (index, entry) in (0u32..).zip(entries).skip(first) {
+            let mut slot = self.slot(entry.oid);
+            while self.slots[slot] != Self::FREE {
+                slot = (slot + 1) & (self.slots.len() - 1);
+            }
+            self.slots[slot] = index;
+        }
     }
 }
