@@ -1,17 +1,31 @@
-/** Loads `marea-hls.js`, once, when the first plain `<video>` needs it. */
+/** Loads `marea-hls.js`, once, when something needs it. */
 
 import type Hls from "hls.js";
+import type { Session } from "./session.js";
 import { scriptUrl } from "./urls.js";
 
-/** Where `marea-hls.js` leaves its class: not at `window.Hls`, which is the page's. */
-export const BUNDLED_HLS = Symbol.for("marea.hls");
+/** What is in it. */
+export interface Bundle {
+  /** The pinned hls.js, for plain `<video>` elements. */
+  Hls: typeof Hls;
+  /** `data-stats="overlay"`. */
+  showOverlay(session: Session): void;
+}
 
-type HlsClass = typeof Hls;
+/** Where it leaves its contents: the global `Hls` is the page's. */
+const PLACE = Symbol.for("marea.hls");
 
-let loading: Promise<HlsClass> | undefined;
+const globals = globalThis as unknown as Record<symbol, Bundle | undefined>;
 
-/** The class of our own hls.js. Rejects if the script cannot be loaded; the next call tries again. */
-export function loadHls(): Promise<HlsClass> {
+/** Called by the bundle itself. */
+export function publish(bundle: Bundle): void {
+  globals[PLACE] = bundle;
+}
+
+let loading: Promise<Bundle> | undefined;
+
+/** Its contents. Rejects if the script cannot be loaded; the next call tries again. */
+export function loadBundle(): Promise<Bundle> {
   loading ??= load().catch((error: unknown) => {
     loading = undefined;
     throw error;
@@ -21,10 +35,9 @@ export function loadHls(): Promise<HlsClass> {
 
 const own = (typeof document === "object" && document.currentScript) || null;
 
-function load(): Promise<HlsClass> {
-  const bundled = (): HlsClass | undefined => (globalThis as unknown as Record<symbol, HlsClass>)[BUNDLED_HLS];
+function load(): Promise<Bundle> {
   return new Promise((resolve, reject) => {
-    const present = bundled();
+    const present = globals[PLACE];
     if (present) return resolve(present);
     if (!scriptUrl) return reject(new Error("the URL of marea-hls.js is unknown"));
     const url = new URL("marea-hls.js", scriptUrl).href;
@@ -34,8 +47,8 @@ function load(): Promise<HlsClass> {
       if (own.crossOrigin !== null) script.crossOrigin = own.crossOrigin;
     }
     script.onload = () => {
-      const hls = bundled();
-      if (hls) resolve(hls);
+      const bundle = globals[PLACE];
+      if (bundle) resolve(bundle);
       else reject(new Error(`${url} is not what it should be`));
     };
     script.onerror = () => reject(new Error(`${url} could not be loaded`));
@@ -44,13 +57,17 @@ function load(): Promise<HlsClass> {
   });
 }
 
+type Policy = { createScriptURL(url: string): string };
+let policy: Policy | undefined;
+
 /** Under Trusted Types a script's URL needs a policy: ours allows this one URL. */
 function trusted(url: string): string {
-  type Policy = { createScriptURL(url: string): string };
   type Factory = { createPolicy(name: string, rules: Policy): Policy };
   const factory = (window as { trustedTypes?: Factory }).trustedTypes;
   try {
-    return factory ? factory.createPolicy("marea", { createScriptURL: () => url }).createScriptURL(url) : url;
+    // A policy's name can be used once.
+    policy ??= factory?.createPolicy("marea", { createScriptURL: () => url });
+    return policy?.createScriptURL(url) ?? url;
   } catch {
     // The page does not list the policy: it may have a default one.
     return url;

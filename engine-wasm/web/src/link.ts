@@ -55,6 +55,7 @@ export class Link {
   /** How many were sent since. */
   private sent = 0;
   private restart: ReturnType<typeof setTimeout> | undefined;
+  private expiry: ReturnType<typeof setTimeout> | undefined;
   /** Descriptions and candidates are applied one after the other. */
   private queue: Promise<void> = Promise.resolve();
 
@@ -131,9 +132,11 @@ export class Link {
     this.post(this.data, bytes);
   }
 
-  /** Its 30 s to open are over. */
-  expire(): void {
-    if (this.state === "connecting") this.close("not connected in time");
+  /** Closes it if it is not open by then. */
+  expireAfter(ms: number): void {
+    this.expiry = setTimeout(() => {
+      if (this.state === "connecting") this.close("not connected in time");
+    }, ms);
   }
 
   closeIfSilent(ms: number): void {
@@ -161,6 +164,7 @@ export class Link {
     this.state = state;
     this.reason = reason;
     clearTimeout(this.restart);
+    clearTimeout(this.expiry);
     this.waiting = [];
     for (const channel of [this.control, this.data]) {
       channel.onopen = channel.onclose = channel.onmessage = channel.onbufferedamountlow = null;

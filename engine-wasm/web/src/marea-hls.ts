@@ -1,6 +1,7 @@
-/** Entry of `marea-hls.js`: the pinned hls.js for plain `<video>` elements, loaded by `marea.js` when it is needed. */
+/** Entry of `marea-hls.js`, which `marea.js` loads when it is needed: the pinned hls.js, and the figures over the player. */
 
 import Hls from "hls.js";
-import { BUNDLED_HLS } from "./bundle.js";
+import { publish } from "./bundle.js";
+import { showOverlay } from "./overlay.js";
 
-(globalThis as unknown as Record<symbol, typeof Hls>)[BUNDLED_HLS] = Hls;
+publish({ Hls, showOverlay });

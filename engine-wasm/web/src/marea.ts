@@ -5,10 +5,10 @@
  */
 
 import { remember } from "./consent.js";
+import { loadBundle } from "./bundle.js";
 import { attachHls, isHls, watchGlobal } from "./hlsjs.js";
 import { showNotice } from "./notice.js";
 import { pageOptions, readAttributes, readOptions } from "./options.js";
-import { showOverlay } from "./overlay.js";
 import { onsession, Session, sessions as allSessions } from "./session.js";
 import { attachVideo, installTakeover } from "./takeover.js";
 import type { MareaOptions } from "./types.js";
@@ -48,6 +48,19 @@ function usePageWide({ wasmUrl }: { wasmUrl?: string | null }): void {
   if (wasmUrl) setWasmUrl(new URL(wasmUrl, document.baseURI).href);
 }
 
+/** The figures over the player are for who sets up a site: nobody else loads them. */
+function overlayIfWanted(session: Session): void {
+  const look = (): void => {
+    if (session.options.stats !== "overlay" || !session.video) return;
+    session.removeEventListener("state", look);
+    loadBundle().then(
+      ({ showOverlay }) => showOverlay(session),
+      (error: unknown) => console.warn("marea: no figures over the player:", error),
+    );
+  };
+  session.addEventListener("state", look);
+}
+
 /** The script tag's start; an import does nothing before `attach`. */
 function run(script: HTMLScriptElement): void {
   if ("Marea" in window) return console.warn("marea: the script is on this page twice; the first one serves");
@@ -59,7 +72,7 @@ function run(script: HTMLScriptElement): void {
 }
 
 if (typeof document === "object") {
-  onsession.push(showNotice, showOverlay);
+  onsession.push(showNotice, overlayIfWanted);
   addEventListener("pagehide", () => allSessions.forEach((session) => session.suspend()));
   addEventListener("pageshow", ({ persisted }) => persisted && allSessions.forEach((session) => session.resume()));
   const script = document.currentScript;

@@ -32,6 +32,7 @@ export function showOverlay(session: Session): void {
   };
   session.addEventListener("state", look);
   session.addEventListener("stats", look);
+  look();
 }
 
 function describe(session: Session): string {

@@ -154,7 +154,7 @@ export class Peers {
     this.links.set(link.handle, link);
     pageLinks.add(link);
     this.host.changed(link);
-    setTimeout(() => link.expire(), OFFER_TIMEOUT_MS);
+    link.expireAfter(OFFER_TIMEOUT_MS);
     return link;
   }
 

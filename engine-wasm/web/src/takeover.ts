@@ -6,7 +6,7 @@
 
 import type Hls from "hls.js";
 import type { ErrorData } from "hls.js";
-import { loadHls } from "./bundle.js";
+import { loadBundle } from "./bundle.js";
 import { serveSession } from "./hlsjs.js";
 import { type Options, pageOptions, readAttributes } from "./options.js";
 import { Session, sessions } from "./session.js";
@@ -164,8 +164,8 @@ class Takeover {
     this.session = sessionFor(video);
     this.session.setVideo(video);
     if (playing) void video.play().catch(() => {});
-    loadHls().then(
-      (hls) => this.whenOpen(() => this.start(hls)),
+    loadBundle().then(
+      ({ Hls: hls }) => this.whenOpen(() => this.start(hls)),
       (error: unknown) => this.fallBack(error),
     );
   }
