@@ -25,6 +25,10 @@ use wasm_bindgen::prelude::*;
 use host::Host;
 use neighbours::Neighbours;
 
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static ALLOCATOR: rlsf::SmallGlobalTlsf = rlsf::SmallGlobalTlsf::new();
+
 /// What signaling calls a video: unpadded base64url of its announce id.
 #[wasm_bindgen(js_name = announceId)]
 pub fn announce_id(video: &str) -> String {

@@ -9,6 +9,7 @@ mod engine;
 mod media;
 mod run;
 mod setup;
+mod snip;
 mod stamp;
 mod test;
 

@@ -7,6 +7,7 @@ import type Hls from "hls.js";
 import type {
   FragmentLoaderContext,
   HlsConfig,
+  LevelDetails,
   Loader,
   LoaderCallbacks,
   LoaderConfiguration,
@@ -126,6 +127,10 @@ class Adapter implements PlayerSide {
     ) => void;
     on("hlsManifestLoading", (_, { url }: { url: string }) => this.source(url));
     on("hlsMediaAttaching", (_, { media }: { media: HTMLMediaElement }) => this.media(media));
+    // Requests that were under way when we came.
+    for (const event of ["hlsLevelLoaded", "hlsAudioTrackLoaded"]) {
+      on(event, (_, { details }: { details: LevelDetails }) => this.found(details));
+    }
     on("hlsDestroying", () => this.session?.destroy());
     if (player.url) this.source(player.url);
   }
@@ -179,7 +184,13 @@ class Adapter implements PlayerSide {
   private begin(session: Session, url: string): void {
     session.otherEngine = this.other;
     session.begin(this, url);
-    if (this.player.media) this.media(this.player.media);
+    const { player } = this;
+    if (player.media) this.media(player.media);
+    for (const { details } of [...player.levels, ...player.allAudioTracks]) this.found(details);
+  }
+
+  private found(details: LevelDetails | undefined): void {
+    if (details) guard(() => this.session?.foundPlaylist(details.url, details.m3u8));
   }
 
   private media(media: HTMLMediaElement): void {

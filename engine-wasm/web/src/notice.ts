@@ -41,9 +41,8 @@ const WAVES = "M1 6c2.3-3 4.7-3 7 0s4.7 3 7 0M1 11c2.3-3 4.7-3 7 0s4.7 3 7 0";
 export function showNotice(session: Session): void {
   let notice: Notice | undefined;
   const look = (): void => {
-    const { video, state, reasons } = session;
+    const { video, state, reasons, sharing } = session;
     const asked = reasons.includes("consent-pending") && session.tagged;
-    const sharing = state === "joining" || state === "joined" || state === "active";
     if (!notice && video && (asked || sharing) && session.played) notice = new Notice(session, video);
     notice?.update(asked, sharing);
     if (state === "stopped") {
@@ -82,7 +81,7 @@ class Notice {
     Object.assign(this, { asked, sharing });
     this.layer.follow();
     this.mark.classList.toggle("off", !sharing);
-    const name = sharing ? "This video is shared with other viewers" : "This video is not shared";
+    const name = sharing ? "Viewers share this video" : "This video is not shared";
     this.mark.title = name;
     this.mark.ariaLabel = `${name}. Change`;
     if (answered && this.told && this.line) this.close();

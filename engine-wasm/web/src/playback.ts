@@ -14,8 +14,10 @@ export class Playback {
   /** When the present stall began; 0 if there is none. */
   private stallFrom = 0;
   private stallAt = 0;
-  /** `performance.now()` of the first `play`; 0 before. */
+  /** `performance.now()` when playback was asked for: at the first `play`, or by `autoplay`, whose `play` comes late. */
   private playAt = 0;
+  /** `play` was seen. */
+  played = false;
   /** It has played since the start or the last seek: a wait from now on is a stall. */
   private settled = false;
   private events = new AbortController();
@@ -45,12 +47,8 @@ export class Playback {
       });
     }
     on("ratechange", () => this.moved());
+    if (video.autoplay) this.playAt = performance.now();
     if (!video.paused) this.onplay();
-  }
-
-  /** `play` was seen. */
-  get played(): boolean {
-    return this.playAt > 0;
   }
 
   get stalledMs(): number {
@@ -79,6 +77,7 @@ export class Playback {
 
   private onplay(): void {
     this.playAt ||= performance.now();
+    this.played = true;
     this.moved();
   }
 

@@ -140,6 +140,11 @@ export class Session extends EventTarget {
     return this.rate.now;
   }
 
+  /** A swarm is there or on its way. */
+  get sharing(): boolean {
+    return this.hostState !== null;
+  }
+
   /** The viewer has pressed play, or the element did it by itself. */
   get played(): boolean {
     return this.playback?.played ?? false;
@@ -156,6 +161,8 @@ export class Session extends EventTarget {
   begin(side: PlayerSide, url: string): void {
     this.side = side;
     this.url = absolute(url, document.baseURI);
+    // Until the player shows where redirects led.
+    this.mainUrl ||= this.url;
     this.update();
   }
 
@@ -170,6 +177,11 @@ export class Session extends EventTarget {
     this.video = video;
     this.playback = new Playback(video, () => this.moved());
     this.update();
+  }
+
+  /** A playlist that the player had loaded before we were there; `sawPlaylist` else. */
+  foundPlaylist(url: string, text: string): void {
+    if (text && !this.playlists.has(playlistUrl(url, this.url))) this.sawPlaylist(url, text, false);
   }
 
   /** A playlist as the player got it. `first`: the one that it was given. */
