@@ -10,16 +10,29 @@ import { fileOf, readPlaylist, renditions, sha256 } from "./media.mjs";
 const BLINK_MS = 100;
 
 /**
+ * A `waiting` with this much media ahead of the playhead, in seconds, is a decoder that gets no time on a busy machine, not
+ * a stall: the same happens to a file that is all there.
+ */
+const AHEAD_S = 2;
+
+/** But our own work must not be what keeps the decoder waiting: all such waits together, in ms. */
+const HICCUPS_MS = 1_500;
+
+/**
  * No stall after the start. Both our own observation and the session's figure are asked.
  * @param {Snapshot} shot
  * @param {string} who
  */
 export function noStall(shot, who) {
-  const stalls = shot.stalls.filter((stall) => stall.ms > BLINK_MS);
+  const hiccup = (stall) => stall.buffered - stall.at >= AHEAD_S;
+  const stalls = shot.stalls.filter((stall) => stall.ms > BLINK_MS && !hiccup(stall));
   assert.deepEqual(stalls, [], `${who} stalled: ${JSON.stringify(stalls)}`);
+  const hiccups = shot.stalls.filter(hiccup).reduce((sum, stall) => sum + stall.ms, 0);
+  assert.ok(hiccups <= HICCUPS_MS, `${who}: the decoder waited ${hiccups} ms for time: ${JSON.stringify(shot.stalls)}`);
   for (const { stats } of shot.sessions) {
     const { stalls: count, stalledMs } = stats.playback;
-    assert.ok(stalledMs <= BLINK_MS, `${who}: stats() count ${count} stalls of ${stalledMs} ms`);
+    const most = hiccups + BLINK_MS * (1 + shot.stalls.length);
+    assert.ok(stalledMs <= most, `${who}: stats() count ${count} stalls of ${stalledMs} ms, we saw ${hiccups} ms`);
   }
 }
 
