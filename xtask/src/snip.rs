@@ -4,8 +4,8 @@
 //! part of a message has its formatting linked in: a tenth of the engine. So the functions that a panic calls become a bare
 //! `unreachable`, and wasm-opt removes what was only prepared for them.
 
-use anyhow::{Context as _, Result};
-use walrus::{FunctionBuilder, FunctionKind, Module};
+use anyhow::{Context as _, Result, ensure};
+use walrus::{ConstExpr, Data, DataKind, FunctionBuilder, FunctionKind, Module, ir::Value};
 
 /// Parts of the mangled names of functions that end in a panic and do nothing else.
 const PANICS: [&str; 12] = [
@@ -40,10 +40,7 @@ pub(crate) fn panics(wasm: &[u8]) -> Result<Vec<u8>> {
         })
         .map(|(id, _)| id)
         .collect();
-    anyhow::ensure!(
-        !doomed.is_empty(),
-        "no function of the engine looks like a panic: see PANICS in xtask/src/snip.rs"
-    );
+    ensure!(!doomed.is_empty(), "no function of the engine looks like a panic: see PANICS in xtask/src/snip.rs");
     for id in doomed {
         let params = module.types.params(module.funcs.get(id).ty()).to_vec();
         let arguments = params.iter().map(|kind| module.locals.add(*kind)).collect();
@@ -51,5 +48,30 @@ pub(crate) fn panics(wasm: &[u8]) -> Result<Vec<u8>> {
         builder.func_body().unreachable();
         module.funcs.get_mut(id).kind = FunctionKind::Local(builder.local_func(arguments));
     }
+    for id in module.data.iter().map(Data::id).collect::<Vec<_>>() {
+        let segment = module.data.get_mut(id);
+        if let DataKind::Active { offset: ConstExpr::Value(Value::I32(start)), .. } = segment.kind {
+            clear_locations(&mut segment.value, start.cast_unsigned());
+        }
+    }
     Ok(module.emit_wasm())
+}
+
+/// Zeroes what panics say of their place, now that nobody reads it: records of address and length of a file's name, line and
+/// column (`core::panic::Location`), and the names. wasm-opt leaves zeros out. `start` is the address of `data`.
+fn clear_locations(data: &mut [u8], start: u32) {
+    let word = |data: &[u8], at: usize| data.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+    let mut names = Vec::new();
+    for at in (0..data.len().saturating_sub(15)).step_by(4) {
+        let (Some(address), Some(len)) = (word(data, at), word(data, at + 4)) else { continue };
+        let Some(from) = address.checked_sub(start).map(|from| from as usize) else { continue };
+        let name = from..from.saturating_add(len as usize);
+        if data.get(name.clone()).is_some_and(|name| name.ends_with(b".rs")) {
+            data[at..at + 16].fill(0);
+            names.push(name);
+        }
+    }
+    for name in names {
+        data[name].fill(0);
+    }
 }
