@@ -52,6 +52,8 @@ class Host implements SwarmHost {
   private timerAt = Infinity;
   private limits: { memoryLimit: number; uploadLimit: number | null; maxUploadRatio: number | null };
   private upload = true;
+  /** As the core last told them: they outlive it. */
+  private counters: Float64Array = new Float64Array(10);
 
   constructor(
     private config: HostConfig,
@@ -163,15 +165,15 @@ class Host implements SwarmHost {
 
   stats(): HostStats {
     this.run((core, now) => core.peers(now));
-    const counters = this.run((core) => core.counters()) ?? new Float64Array(10);
-    const [http, viewers, mirrors, edge, uploaded, wasted, prefetched, verified, rejected, unfinished] =
-      counters as unknown as [number, number, number, number, number, number, number, number, number, number];
+    this.counters = this.run((core) => core.counters()) ?? this.counters;
+    const [http, viewers, mirrors, edge, uploaded, wasted, prefetched, verified, rejected, unfinished] = this
+      .counters as unknown as [number, number, number, number, number, number, number, number, number, number];
     return {
       bytes: { http, viewers, mirrors, edge, uploaded, wasted, prefetched },
       peers: this.neighbourhood.peers(),
       integrity: { verified, rejected },
       viewers: this.neighbourhood.viewers,
-      memory: this.store.bytes + unfinished,
+      memory: this.store.bytes + (this.engine ? unfinished : 0),
     };
   }
 
@@ -191,6 +193,7 @@ class Host implements SwarmHost {
   destroy(): void {
     if (!this.engine) return;
     this.suspended = true;
+    this.stats();
     this.leave("destroyed");
     const engine = this.engine;
     this.end();

@@ -40,8 +40,8 @@ export class Link {
   reason = "";
   /** HELLO was right, by the core's word. */
   proven = false;
-  /** Its channels were open once. */
-  reached = false;
+  /** No way to the other side was found. */
+  unreachable = false;
   /** The other side's description is set: candidates can be added. */
   described = false;
   private control: RTCDataChannel;
@@ -56,6 +56,7 @@ export class Link {
   private sent = 0;
   private restart: ReturnType<typeof setTimeout> | undefined;
   private expiry: ReturnType<typeof setTimeout> | undefined;
+  private silence: ReturnType<typeof setTimeout> | undefined;
   /** Descriptions and candidates are applied one after the other. */
   private queue: Promise<void> = Promise.resolve();
 
@@ -135,13 +136,14 @@ export class Link {
   /** Closes it if it is not open by then. */
   expireAfter(ms: number): void {
     this.expiry = setTimeout(() => {
-      if (this.state === "connecting") this.close("not connected in time");
+      if (this.state === "connecting") this.fail("not connected in time");
     }, ms);
   }
 
   closeIfSilent(ms: number): void {
     const asked = performance.now();
-    setTimeout(() => {
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => {
       if (this.state === "open" && this.heard <= asked) this.close("gone");
     }, ms);
   }
@@ -159,12 +161,19 @@ export class Link {
     this.end("closed", reason, 0);
   }
 
+  private fail(reason: string): void {
+    // An answer came, and still no packet gets through.
+    this.unreachable = this.described && this.state === "connecting";
+    this.close(reason);
+  }
+
   private end(state: "closed" | "banned", reason: string, flushMs: number): void {
     if (this.state === "closed" || this.state === "banned") return;
     this.state = state;
     this.reason = reason;
     clearTimeout(this.restart);
     clearTimeout(this.expiry);
+    clearTimeout(this.silence);
     this.waiting = [];
     for (const channel of [this.control, this.data]) {
       channel.onopen = channel.onclose = channel.onmessage = channel.onbufferedamountlow = null;
@@ -235,7 +244,6 @@ export class Link {
     const local = this.pc.localDescription?.sdp ?? "";
     const remote = this.pc.remoteDescription?.sdp ?? "";
     this.state = "open";
-    this.reached = true;
     this.heard = performance.now();
     if (!this.host.opened(this, local, remote)) return this.close("its certificate is ambiguous");
     this.table.changed();
@@ -262,7 +270,7 @@ export class Link {
 
   private onconnection(): void {
     const state = this.pc.connectionState;
-    if (state === "failed" || state === "closed") return this.close(`connection ${state}`);
+    if (state === "failed" || state === "closed") return this.fail(`connection ${state}`);
     clearTimeout(this.restart);
     if (state !== "disconnected" || this.state !== "open") return;
     // One side restarts, or both would.

@@ -102,13 +102,13 @@ export class Neighbourhood {
   stop(reason: string): void {
     this.signaling.stop();
     this.table.close(reason);
+    this.tell();
   }
 
   /** The core is gone for good. */
   condemn(reason: Reason): void {
     this.kept.add(reason);
     this.stop(reason);
-    this.tell();
   }
 
   /** Adds a reason for the rest of the session; false if it was there. */
@@ -175,7 +175,7 @@ export class Neighbourhood {
         if (this.ended.size <= MAX_ENDED_PEERS) break;
         this.ended.delete(id);
       }
-      if (!link.reached && !this.reached && ++this.unreached === UDP_BLOCKED_FAILURES) {
+      if (link.unreachable && !this.reached && ++this.unreached === UDP_BLOCKED_FAILURES) {
         this.lasting("udp-blocked");
       }
       this.host.closed(link);
