@@ -39,7 +39,7 @@ pub fn announce_id(video: &str) -> String {
 #[cfg(feature = "self-test")]
 #[wasm_bindgen(js_name = selfTest)]
 pub fn self_test() -> String {
-    marea_swarm::vectors::check().err().map(|error| error.to_string()).unwrap_or_default()
+    marea_swarm::vectors::check().err().unwrap_or_default()
 }
 
 /// One swarm in one page. Times are `performance.now()`, in milliseconds.
