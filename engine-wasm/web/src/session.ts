@@ -16,11 +16,11 @@ import {
   type Locator,
   type SwarmHost,
 } from "./host-types.js";
-import { DEFAULTS, type Options, pageOptions, readAttributes } from "./options.js";
+import { DEFAULTS, type Options, pageOptions, readAttributes, readOptions } from "./options.js";
 import { Playback } from "./playback.js";
 import { isMultivariant, type MainTag, mainTag, Rereader, WITHDRAWN } from "./playlists.js";
 import { effect, type Reason } from "./reasons.js";
-import type { SessionEvents, SessionState, SessionStats } from "./types.js";
+import type { MareaOptions, SessionEvents, SessionState, SessionStats } from "./types.js";
 import { absolute, originOf, playlistUrl, scriptUrl, signalingUrls } from "./urls.js";
 
 /** How often the swarm hears where the player is, in ms. */
@@ -233,6 +233,10 @@ export class Session extends EventTarget {
   // --- For the page
 
   /** Changes options; those that are not named stay. */
+  setOptions(options: MareaOptions): void {
+    this.apply(readOptions(options));
+  }
+
   apply(options: Partial<Options>): void {
     const before = this.options;
     this.given = { ...this.given, ...options };
@@ -346,7 +350,7 @@ export class Session extends EventTarget {
     const tagProblem = this.tagProblem();
     if (tagProblem) return tagProblem;
     // Signatures are not checked yet: under a pinned key nothing unsigned may be shared, so nothing is.
-    if (options.publicKey.length > 0) return "signature-invalid";
+    if (options.publicKey.length > 0) return crypto.subtle ? "signature-invalid" : "insecure-page";
     if (word !== "granted") return word;
     if (isMetered()) return "metered";
     return this.failure;
