@@ -43,13 +43,13 @@ http {
   server {
     listen 127.0.0.1:${port};
     root ${root};
-    add_header Access-Control-Allow-Origin *;
+    add_header Access-Control-Allow-Origin * always;
     add_header Access-Control-Expose-Headers "Content-Range, Content-Length, ETag";
     add_header Timing-Allow-Origin *;
     ${locations}
     location / {
       if ($request_method = OPTIONS) {
-        add_header Access-Control-Allow-Origin *;
+        add_header Access-Control-Allow-Origin * always;
         add_header Access-Control-Allow-Headers "Range, If-None-Match";
         return 204;
       }
