@@ -8,8 +8,8 @@ export class EarlyLoad implements EarlyFetch {
   chunks: Uint8Array[] = [];
   state: EarlyFetch["state"] = "loading";
   onchange: () => void = () => {};
-  /** Bytes that arrived so far. */
-  bytes = 0;
+  /** Bytes of the object that arrived so far. */
+  private bytes = 0;
   private start = performance.now();
   private first = 0;
   /** Bytes before the object's first, if the server answers a range with everything. */
@@ -60,9 +60,8 @@ export class EarlyLoad implements EarlyFetch {
     return !this.over;
   }
 
-  /** Gives it to the swarm, which goes on with it. False if the swarm does not know the object. */
-  moveTo(host: SwarmHost): boolean {
-    if (!host.knows(this.locator)) return false;
+  /** Gives it to the swarm, which knows the object and goes on with it. */
+  moveTo(host: SwarmHost): void {
     this.adopted = true;
     // From here on the swarm counts these bytes, those that are here included.
     host.adopt(this);
@@ -78,7 +77,6 @@ export class EarlyLoad implements EarlyFetch {
         fail: (status, message, timeout) => this.tell(() => this.callbacks.fail(status, message, timeout)),
       });
     }
-    return true;
   }
 
   private ondata(bytes: Uint8Array): void {

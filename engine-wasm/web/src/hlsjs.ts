@@ -34,6 +34,9 @@ const hooked = new WeakSet<object>();
 /** Bytes per ms above which a rate says nothing more (1 Gbit/s). */
 const MAX_RATE = 125_000;
 
+/** Requests of the player that are remembered: more than it asks for again. */
+const MAX_CONTEXTS = 100;
+
 /** Longest wait for the first byte that hls.js is told, in ms: peers may be waited for on purpose. */
 const MAX_TTFB_MS = 200;
 
@@ -79,7 +82,7 @@ function hook(hlsClass: HlsClass): void {
     config.pLoader ??= PlaylistLoader as unknown as HlsConfig["pLoader"];
     const { loadSource } = prototype;
     prototype.loadSource = function (this: Hls, url: string): void {
-      adopt(this);
+      guard(() => adopt(this));
       loadSource.call(this, url);
     };
   } catch (error) {
@@ -160,7 +163,10 @@ class Adapter implements PlayerSide {
   }
 
   remember(context: FragmentLoaderContext): void {
-    if (!this.streams()) this.contexts.set(absolute(context.url, location.href), context);
+    if (this.streams()) return;
+    const { contexts } = this;
+    contexts.set(absolute(context.url, location.href), context);
+    for (const url of contexts.keys()) if (contexts.size > MAX_CONTEXTS) contexts.delete(url);
   }
 
   private context(url: string): FragmentLoaderContext | undefined {
@@ -186,7 +192,7 @@ class Adapter implements PlayerSide {
     session.begin(this, url);
     const { player } = this;
     if (player.media) this.media(player.media);
-    for (const { details } of [...player.levels, ...player.allAudioTracks]) this.found(details);
+    for (const { details } of [...player.levels, ...(player.allAudioTracks ?? [])]) this.found(details);
   }
 
   private found(details: LevelDetails | undefined): void {

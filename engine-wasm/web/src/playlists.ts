@@ -39,7 +39,7 @@ export const WITHDRAWN = [401, 403, 404, 410];
 
 /** Reads incomplete playlists again, by conditional requests that the player does not see. */
 export class Rereader {
-  private pending = new Map<string, { attempt: number; timer: ReturnType<typeof setTimeout> }>();
+  private pending = new Map<string, ReturnType<typeof setTimeout>>();
   private read = new Map<string, number>();
 
   constructor(
@@ -47,11 +47,16 @@ export class Rereader {
     private arrived: (url: string, status: number, text: string) => void,
   ) {}
 
+  /** Some are incomplete. */
+  get busy(): boolean {
+    return this.pending.size > 0;
+  }
+
   /** Tags are missing in this one, or not any more. */
   incomplete(url: string, missing: boolean): void {
     const known = this.pending.get(url);
     if (!missing) {
-      clearTimeout(known?.timer);
+      clearTimeout(known);
       this.pending.delete(url);
     } else if (!known) {
       this.schedule(url, 0);
@@ -65,7 +70,7 @@ export class Rereader {
   }
 
   stop(): void {
-    for (const { timer } of this.pending.values()) clearTimeout(timer);
+    for (const timer of this.pending.values()) clearTimeout(timer);
     this.pending.clear();
   }
 
@@ -75,7 +80,7 @@ export class Rereader {
       this.schedule(url, attempt + 1);
       void this.reread(url);
     }, wait);
-    this.pending.set(url, { attempt, timer });
+    this.pending.set(url, timer);
   }
 
   private async reread(url: string): Promise<void> {

@@ -100,7 +100,7 @@ export class Session extends EventTarget {
   private past: HostStats | null = null;
   private rereader = new Rereader(
     (url) => this.fetchText(url),
-    (url, status, text) => (status === 200 ? this.index(url, text) : this.playlistFailed(url, status)),
+    (url, status, text) => (status === 200 ? this.reread(url, text) : this.playlistFailed(url, status)),
   );
   private ticker: ReturnType<typeof setInterval> | undefined;
   private ticks = 0;
@@ -226,8 +226,8 @@ export class Session extends EventTarget {
     this.plain += bytes;
     if (!whole) return;
     this.tellPlain(locator.url, whole.byteLength);
-    if (this.host?.knows(locator)) return;
-    if (this.expectsHost()) this.keepEarly(finished(locator, whole));
+    // Its tag may still come.
+    if (this.host ? this.rereader.busy : this.expectsHost()) this.keepEarly(finished(locator, whole));
   }
 
   // --- For the page
@@ -313,7 +313,8 @@ export class Session extends EventTarget {
   /** Looks at everything anew: starts or ends the swarm, and tells what has changed. */
   private update(): void {
     const blocker = this.over ? null : this.blocker();
-    if (blocker && (this.host || this.hostState)) this.dropHost();
+    if (blocker) this.early.clear();
+    if (blocker && this.hostState) this.dropHost();
     else if (!blocker && !this.over && !this.hostState && this.played && this.tagged) this.start();
     const next = this.judge();
     const { state, reasons } = this.now;
@@ -437,20 +438,24 @@ export class Session extends EventTarget {
     for (const [url, { text }] of this.playlists) this.indexInHost(url, text);
     // The playhead first: the core then knows how urgent the rest is.
     this.tick();
-    for (const early of this.early) {
-      if (!(early instanceof EarlyLoad)) {
-        if (!host.knows(early.locator)) continue;
-        this.plain -= early.chunks[0]?.length ?? 0;
-        host.adopt(early);
-      } else if (early.state !== "failed") {
-        const { bytes } = early;
-        if (early.moveTo(host)) this.plain -= bytes;
-      }
-    }
-    this.early.clear();
+    this.adoptEarly(host);
     this.releaseHeld();
     this.ticker = setInterval(() => this.tick(), TICK_MS);
     this.update();
+  }
+
+  /** Hands over what the player loaded before its hash was known. */
+  private adoptEarly(host: SwarmHost): void {
+    for (const early of this.early) {
+      if (early.state === "failed" || !host.knows(early.locator)) continue;
+      this.early.delete(early);
+      // The swarm counts from here on.
+      this.plain -= early.chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+      if (early instanceof EarlyLoad) early.moveTo(host);
+      else host.adopt(early);
+    }
+    // Without a re-read, nothing will be known that is not known now.
+    if (!this.rereader.busy) this.early.clear();
   }
 
   private dropHost(): void {
@@ -520,6 +525,11 @@ export class Session extends EventTarget {
     const info = this.host?.playlist(url, text);
     // A live list is read again by the player itself.
     if (info?.kind === "media") this.rereader.incomplete(url, !info.complete && info.ended);
+  }
+
+  private reread(url: string, text: string): void {
+    this.index(url, text);
+    if (this.host) this.adoptEarly(this.host);
   }
 
   /** Reads a playlist again, conditionally where the way is our own. */
