@@ -6,8 +6,8 @@ export const FIRST_BYTE_TIMEOUT_MS = 10_000;
 /** Silence in the middle of a body, in ms. Longer than a lost mobile cell takes to come back. */
 export const STALL_TIMEOUT_MS = 20_000;
 
-/** Connections in this page, over all videos: each costs memory and keep-alives (design §4: 8 to 12). */
-export const MAX_PAGE_LINKS = 12;
+/** Connections in this page, over all videos: the core wants 10 in one and has room for half as many newcomers. */
+export const MAX_PAGE_LINKS = 15;
 
 /** Connections that are being made at once, beyond those that are open: most reach somebody in under a second. */
 export const MAX_CONNECTING = 8;
