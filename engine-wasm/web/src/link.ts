@@ -29,6 +29,8 @@ export interface LinkHost {
 }
 
 interface LinkTable {
+  /** Whether a message would reach signaling now. */
+  ready(): boolean;
   send(message: Outgoing): void;
   changed(): void;
   early(): (RTCIceCandidateInit | null)[];
@@ -274,8 +276,16 @@ export class Link {
     clearTimeout(this.restart);
     if (state !== "disconnected" || this.state !== "open") return;
     // One side restarts, or both would.
-    if (this.offerer) this.restart = setTimeout(() => void this.offer(true), ICE_RESTART_MS);
+    if (this.offerer) this.restartSoon();
     else this.restart = setTimeout(() => this.close("disconnected"), OFFER_TIMEOUT_MS);
+  }
+
+  private restartSoon(): void {
+    this.restart = setTimeout(() => {
+      // Without signaling nobody would hear of it.
+      if (this.table.ready()) void this.offer(true);
+      else this.restartSoon();
+    }, ICE_RESTART_MS);
   }
 
   private send(

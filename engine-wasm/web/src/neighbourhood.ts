@@ -51,6 +51,7 @@ export class Neighbourhood {
     this.table = new Peers(
       {
         ...host.links,
+        ready: () => this.signaling.ready,
         send: (message) => this.signaling.send(message),
         want: () => host.want(),
         changed: (link) => this.changed(link),

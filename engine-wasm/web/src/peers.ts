@@ -21,6 +21,8 @@ export type PeerKind = "viewer" | "mirror" | "edge";
 
 /** What the neighbour table needs from its host. */
 export interface PeersHost extends LinkHost {
+  /** Whether a message would reach signaling now. */
+  ready(): boolean;
   send(message: Outgoing): void;
   /** The core wants this many more. */
   want(): number;
@@ -147,6 +149,7 @@ export class Peers {
       return null;
     }
     const link = new Link(pc, nextHandle++, peer, conn, kind, near, offerer, this.host, {
+      ready: () => this.host.ready(),
       send: (message) => this.host.send(message),
       changed: () => this.onchanged(link),
       early: () => this.takeEarly(peer, conn),
