@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { cp, mkdtemp, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join, normalize, relative } from "node:path";
+import { basename, dirname, join, normalize, relative } from "node:path";
 import * as paths from "./paths.mjs";
 
 /**
@@ -25,7 +25,8 @@ export async function copyLadder({ ladder = "vod60", name = "video", seconds, ro
   const own = root === undefined;
   root ??= await mkdtemp(join(tmpdir(), "marea-media-"));
   const dir = join(root, name);
-  await cp(paths.ladder(ladder), dir, { recursive: true });
+  // A ladder that was served from where it lies has an id already; each copy is to be a video of its own.
+  await cp(paths.ladder(ladder), dir, { recursive: true, filter: (source) => basename(source) !== "marea.json" });
   if (seconds !== undefined) for (const file of await playlists(dir)) await shorten(join(dir, file), seconds);
   return { root, name, dir, close: async () => void (own && (await rm(root, { recursive: true, force: true }))) };
 }
