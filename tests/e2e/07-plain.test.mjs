@@ -75,9 +75,13 @@ plain('data-p2p="ask" before the answer, and after a yes it joins', {
   page: () => ({ attributes: { "data-p2p": "ask" } }),
   async then(viewer) {
     await viewer.page.evaluate(() => window.Marea.setConsent(true));
-    await viewer.until("it joined", () => ["joined", "waiting", "active"].includes(window.__recorder.session(0).state), {
-      timeout: 20_000,
-    });
+    await viewer.until(
+      "it joined",
+      () => ["joined", "waiting", "active"].includes(window.__recorder.session(0).state),
+      {
+        timeout: 20_000,
+      },
+    );
     assert.equal(viewer.sockets.length, 1, `after the yes: ${viewer.sockets}`);
   },
 });
