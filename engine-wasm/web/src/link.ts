@@ -243,6 +243,12 @@ export class Link {
   private onopen(): void {
     if (this.state !== "connecting") return;
     if (this.control.readyState !== "open" || this.data.readyState !== "open") return;
+    // Channels may open before the browser has told us that the answer is set: until then there is no description.
+    void this.apply(async () => this.opened());
+  }
+
+  private opened(): void {
+    if (this.state !== "connecting") return;
     const local = this.pc.localDescription?.sdp ?? "";
     const remote = this.pc.remoteDescription?.sdp ?? "";
     this.state = "open";
