@@ -1,7 +1,7 @@
 // Lies told over real WebRTC: none reaches a player or another peer, each liar is known by its deeds, nobody honest pays.
 
 import assert from "node:assert/strict";
-import { scenario } from "./lib/bed.mjs";
+import { inPairs, scenario } from "./lib/bed.mjs";
 import { noStall, rightBytes, summary, totals } from "./lib/expect.mjs";
 import { nativePeer, videoId } from "./lib/native.mjs";
 import { eventually } from "./lib/wait.mjs";
@@ -31,87 +31,93 @@ const lies = [
 /** A player that buffers little: the lie meets one that still needs bytes, and so does the honest peer. */
 const SHORT_BUFFER = { maxBufferLength: 4, maxMaxBufferLength: 4, maxBufferSize: 0 };
 
-for (const { script, lie, banned, asked, proof } of lies) {
-  scenario(
-    `${lie}: ${banned ? "the sender is banned" : "the sender is passed over"}, playback goes on`,
-    async (bed) => {
-      const media = await bed.media({ seconds: 16 });
-      const seeder = await bed.seeder(media);
-      const video = await videoId(seeder.video);
-      const signaling = `${seeder.origin.replace("http", "ws")}/signal`;
-      const peer = { signaling, video, media: media.dir };
+inPairs("liars", () => {
+  for (const { script, lie, banned, asked, proof } of lies) {
+    scenario(
+      `${lie}: ${banned ? "the sender is banned" : "the sender is passed over"}, playback goes on`,
+      async (bed) => {
+        const media = await bed.media({ seconds: 16 });
+        const seeder = await bed.seeder(media);
+        const video = await videoId(seeder.video);
+        const signaling = `${seeder.origin.replace("http", "ws")}/signal`;
+        const peer = { signaling, video, media: media.dir };
 
-      // Both claim to have everything; the honest one does.
-      const liar = await nativePeer(bed, { ...peer, script, name: "liar" });
-      const meetHonest = () => nativePeer(bed, { ...peer, name: "honest" });
-      let honest = asked ? null : await meetHonest();
-      const page = { script: seeder.script, videos: [{ src: seeder.video }], ownPlayer: SHORT_BUFFER };
-      const viewer = await bed.viewer(page);
-      await viewer.play();
-      if (banned) {
+        // Both claim to have everything; the honest one does.
+        const liar = await nativePeer(bed, { ...peer, script, name: "liar" });
+        const meetHonest = () => nativePeer(bed, { ...peer, name: "honest" });
+        let honest = asked ? null : await meetHonest();
+        const page = { script: seeder.script, videos: [{ src: seeder.video }], ownPlayer: SHORT_BUFFER };
+        const viewer = await bed.viewer(page);
+        await viewer.play();
+        if (banned) {
+          await viewer.until(
+            "the liar is banned",
+            (id) =>
+              window.__recorder.events.some(
+                (event) => event.type === "peer" && event.detail.id === id && event.detail.state === "banned",
+              ),
+            { args: [liar.id] },
+          );
+        } else {
+          await eventually("the liar was asked", () => liar.events("traffic").some((event) => event.served > 0));
+        }
+        honest ??= await meetHonest();
         await viewer.until(
-          "the liar is banned",
+          "pieces from the honest peer",
           (id) =>
-            window.__recorder.events.some(
-              (event) => event.type === "peer" && event.detail.id === id && event.detail.state === "banned",
-            ),
-          { args: [liar.id] },
+            window.__recorder
+              .session(0)
+              .stats()
+              .peers.some((peer) => peer.id === id && peer.pieces > 4),
+          { args: [honest.id] },
         );
-      } else {
-        await eventually("the liar was asked", () => liar.events("traffic").some((event) => event.served > 0));
-      }
-      honest ??= await meetHonest();
-      await viewer.until(
-        "pieces from the honest peer",
-        (id) =>
-          window.__recorder
-            .session(0)
-            .stats()
-            .peers.some((peer) => peer.id === id && peer.pieces > 4),
-        { args: [honest.id] },
-      );
-      await viewer.playedTo(8);
-      // Another peer takes what it can from the viewer, with nobody honest beside it, and compares it with the files.
-      await honest.program.stop();
-      const witness = await nativePeer(bed, { ...peer, fetch: true, name: "witness" });
-      const given = () =>
-        Math.max(0, ...witness.events("traffic").map((event) => (event.peer === liar.id ? 0 : event.received)));
-      await eventually("the witness took a segment from the viewer", () => given() > 300_000);
-      await eventually("the witness compared it with its file", () =>
-        witness.events("fetched").some((event) => event.bytes > 300_000),
-      );
+        await viewer.playedTo(8);
+        // Another peer takes what it can from the viewer, with nobody honest beside it, and compares it with the files.
+        await honest.program.stop();
+        const witness = await nativePeer(bed, { ...peer, fetch: true, name: "witness" });
+        const given = () =>
+          Math.max(0, ...witness.events("traffic").map((event) => (event.peer === liar.id ? 0 : event.received)));
+        await eventually("the witness took a segment from the viewer", () => given() > 300_000);
+        await eventually("the witness compared it with its file", () =>
+          witness.events("fetched").some((event) => event.bytes > 300_000),
+        );
 
-      const shot = await viewer.snapshot();
-      noStall(shot, viewer.name);
-      await rightBytes(shot, media, viewer.name);
+        const shot = await viewer.snapshot();
+        noStall(shot, viewer.name);
+        await rightBytes(shot, media, viewer.name);
 
-      const bans = shot.events.filter((event) => event.type === "peer" && event.detail.state === "banned");
-      const banIds = [...new Set(bans.map((event) => event.detail.id))];
-      assert.deepEqual(banIds, banned ? [liar.id] : [], `banned by the viewer (liar ${liar.id}, honest ${honest.id})`);
-      const blamed = shot.events.filter((event) => event.type === "integrity").map((event) => event.detail);
-      for (const { source, peer } of blamed) {
-        assert.deepEqual({ source, peer }, { source: "peer", peer: liar.id }, "somebody else was blamed");
-      }
-      if (proof) {
-        const proven = blamed.some(({ kind }) => kind === proof);
-        assert.ok(proven, `no integrity event of a ${proof}: ${JSON.stringify(blamed)}`);
-      }
+        const bans = shot.events.filter((event) => event.type === "peer" && event.detail.state === "banned");
+        const banIds = [...new Set(bans.map((event) => event.detail.id))];
+        assert.deepEqual(
+          banIds,
+          banned ? [liar.id] : [],
+          `banned by the viewer (liar ${liar.id}, honest ${honest.id})`,
+        );
+        const blamed = shot.events.filter((event) => event.type === "integrity").map((event) => event.detail);
+        for (const { source, peer } of blamed) {
+          assert.deepEqual({ source, peer }, { source: "peer", peer: liar.id }, "somebody else was blamed");
+        }
+        if (proof) {
+          const proven = blamed.some(({ kind }) => kind === proof);
+          assert.ok(proven, `no integrity event of a ${proof}: ${JSON.stringify(blamed)}`);
+        }
 
-      const unequal = witness.events("fetched").filter((event) => !event.equal);
-      assert.deepEqual(unequal, [], "the witness was given other bytes than the files");
-      const refused = witness.events("refused").filter((event) => event.peer !== liar.id);
-      assert.deepEqual(refused, [], `the witness refused somebody beside the liar ${liar.id}`);
-      const memory = await viewer.memory();
-      assert.ok(memory.total < MEMORY_LIMIT, `the viewer holds ${memory.total} bytes`);
-      const taken = liar.events("closed").reduce((sum, event) => sum + event.received, 0);
-      if (script === "wrong-proof" || script === "announce-only") {
-        assert.equal(taken, 0, `whoever does not know the video id was given ${taken} bytes`);
-      }
-      bed.say(
-        `${summary(totals([shot]))}; integrity ${JSON.stringify(shot.sessions[0].stats.integrity)}; ` +
-          `memory ${(memory.total / 1e6).toFixed(1)} MB; ${given()} bytes compared by the witness`,
-      );
-    },
-    { timeout: 120_000 },
-  );
-}
+        const unequal = witness.events("fetched").filter((event) => !event.equal);
+        assert.deepEqual(unequal, [], "the witness was given other bytes than the files");
+        const refused = witness.events("refused").filter((event) => event.peer !== liar.id);
+        assert.deepEqual(refused, [], `the witness refused somebody beside the liar ${liar.id}`);
+        const memory = await viewer.memory();
+        assert.ok(memory.total < MEMORY_LIMIT, `the viewer holds ${memory.total} bytes`);
+        const taken = liar.events("closed").reduce((sum, event) => sum + event.received, 0);
+        if (script === "wrong-proof" || script === "announce-only") {
+          assert.equal(taken, 0, `whoever does not know the video id was given ${taken} bytes`);
+        }
+        bed.say(
+          `${summary(totals([shot]))}; integrity ${JSON.stringify(shot.sessions[0].stats.integrity)}; ` +
+            `memory ${(memory.total / 1e6).toFixed(1)} MB; ${given()} bytes compared by the witness`,
+        );
+      },
+      { timeout: 120_000 },
+    );
+  }
+});

@@ -5,12 +5,12 @@ import { scenario } from "./lib/bed.mjs";
 import { noStall, nothingRejected, rightBytes, summary, totals } from "./lib/expect.mjs";
 
 /** A player that buffers little, so that there is always something left to exchange. */
-export const SHORT_BUFFER = { maxBufferLength: 6, maxMaxBufferLength: 6, maxBufferSize: 0 };
+const SHORT_BUFFER = { maxBufferLength: 6, maxMaxBufferLength: 6, maxBufferSize: 0 };
 
 scenario(
   "signaling stops and starts again: links and playback go on, matching resumes",
   async (bed) => {
-    const media = await bed.media({ seconds: 48 });
+    const media = await bed.media({ seconds: 40 });
     const signaling = await bed.signaling();
     const seeder = await bed.seeder(media, { args: ["--signaling", signaling.url] });
     const page = { script: seeder.script, videos: [{ src: seeder.video }], ownPlayer: SHORT_BUFFER };

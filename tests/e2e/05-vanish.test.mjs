@@ -1,7 +1,7 @@
 // Peers leave without a word, in the middle of a piece.
 
 import assert from "node:assert/strict";
-import { scenario } from "./lib/bed.mjs";
+import { inPairs, scenario } from "./lib/bed.mjs";
 import { noStall, nothingRejected, rightBytes, summary, totals, wholeFilm } from "./lib/expect.mjs";
 
 /** @param {string} name @param {(viewer: import("./lib/browser.mjs").Viewer) => Promise<void>} leave */
@@ -48,5 +48,7 @@ function vanish(name, leave) {
   );
 }
 
-vanish("a neighbour's tab is closed in mid-piece: no stall", (viewer) => viewer.close());
-vanish("a neighbour's renderer is killed in mid-piece: no stall", (viewer) => viewer.crash());
+inPairs("peers that vanish", () => {
+  vanish("a neighbour's tab is closed in mid-piece: no stall", (viewer) => viewer.close());
+  vanish("a neighbour's renderer is killed in mid-piece: no stall", (viewer) => viewer.crash());
+});

@@ -1,7 +1,7 @@
 // Where Marea cannot or must not help, the page plays as if it were not there.
 
 import assert from "node:assert/strict";
-import { scenario } from "./lib/bed.mjs";
+import { inPairs, scenario } from "./lib/bed.mjs";
 import { noStall, rightBytes, totals } from "./lib/expect.mjs";
 import { scrape } from "./lib/metrics.mjs";
 
@@ -48,47 +48,49 @@ function plain(name, { reason, state, page, wasm = false, start, then }) {
   );
 }
 
-plain("WebAssembly forbidden by the page's CSP", {
-  reason: "csp",
-  state: "off",
-  wasm: true,
-  page: ({ origin }) => ({
-    csp: `default-src 'none'; script-src 'self' ${origin}; connect-src 'self' ${origin} ws:; media-src blob:; worker-src blob:; img-src data:`,
-  }),
-});
+inPairs("plain playback", () => {
+  plain("WebAssembly forbidden by the page's CSP", {
+    reason: "csp",
+    state: "off",
+    wasm: true,
+    page: ({ origin }) => ({
+      csp: `default-src 'none'; script-src 'self' ${origin}; connect-src 'self' ${origin} ws:; media-src blob:; worker-src blob:; img-src data:`,
+    }),
+  });
 
-plain("RTCPeerConnection removed", {
-  reason: "no-webrtc",
-  state: "off",
-  page: () => ({ before: "/no-webrtc.js" }),
-});
+  plain("RTCPeerConnection removed", {
+    reason: "no-webrtc",
+    state: "off",
+    page: () => ({ before: "/no-webrtc.js" }),
+  });
 
-plain('data-p2p="off"', {
-  reason: "off",
-  state: "off",
-  page: () => ({ attributes: { "data-p2p": "off" } }),
-});
+  plain('data-p2p="off"', {
+    reason: "off",
+    state: "off",
+    page: () => ({ attributes: { "data-p2p": "off" } }),
+  });
 
-plain('data-p2p="ask" before the answer, and after a yes it joins', {
-  reason: "consent-pending",
-  state: "asking",
-  page: () => ({ attributes: { "data-p2p": "ask" } }),
-  async then(viewer) {
-    await viewer.page.evaluate(() => window.Marea.setConsent(true));
-    await viewer.until(
-      "it joined",
-      () => ["joined", "waiting", "active"].includes(window.__recorder.session(0).state),
-      {
-        timeout: 20_000,
-      },
-    );
-    assert.equal(viewer.sockets.length, 1, `after the yes: ${viewer.sockets}`);
-  },
-});
+  plain('data-p2p="ask" before the answer, and after a yes it joins', {
+    reason: "consent-pending",
+    state: "asking",
+    page: () => ({ attributes: { "data-p2p": "ask" } }),
+    async then(viewer) {
+      await viewer.page.evaluate(() => window.Marea.setConsent(true));
+      await viewer.until(
+        "it joined",
+        () => ["joined", "waiting", "active"].includes(window.__recorder.session(0).state),
+        {
+          timeout: 20_000,
+        },
+      );
+      assert.equal(viewer.sockets.length, 1, `after the yes: ${viewer.sockets}`);
+    },
+  });
 
-plain('data-p2p="ask", answered with no', {
-  reason: "consent-refused",
-  state: "off",
-  page: () => ({ attributes: { "data-p2p": "ask" } }),
-  start: (viewer) => viewer.page.evaluate(() => window.Marea.setConsent(false)),
+  plain('data-p2p="ask", answered with no', {
+    reason: "consent-refused",
+    state: "off",
+    page: () => ({ attributes: { "data-p2p": "ask" } }),
+    start: (viewer) => viewer.page.evaluate(() => window.Marea.setConsent(false)),
+  });
 });

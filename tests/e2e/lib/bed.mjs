@@ -1,7 +1,7 @@
 // A test and everything it starts: taken down in reverse order whatever happens, reported on when something fails.
 
 import { copyFile } from "node:fs/promises";
-import { after, test } from "node:test";
+import { after, describe, test } from "node:test";
 import { join } from "node:path";
 import { launch, openViewer } from "./browser.mjs";
 import { copyLadder } from "./media.mjs";
@@ -36,6 +36,15 @@ export function scenario(name, body, { timeout = 180_000, skip = false } = {}) {
       await bed.close();
     }
   });
+}
+
+/**
+ * Tests that run two at a time: one or two viewers each leave room for as many more on two cores.
+ * @param {string} name
+ * @param {() => void} body Declares scenarios.
+ */
+export function inPairs(name, body) {
+  describe(name, { concurrency: 2 }, body);
 }
 
 export class Bed {
