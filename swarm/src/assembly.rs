@@ -157,16 +157,6 @@ impl Assembly {
         }
     }
 
-    /// Hands over the object that a transfer brought, though it missed its hash, and forgets the transfer. `None` (and
-    /// still forgotten) unless every piece of it is here and whole.
-    pub fn take_fetch(&mut self, fetch: Fetch) -> Option<Vec<u8>> {
-        let size = self.fetches.get(&fetch)?.size;
-        let pieces: Option<Vec<_>> =
-            (0..piece_count(size)).map(|piece| self.take(Source::Fetch(fetch), piece)).collect();
-        self.discard(Source::Fetch(fetch), None);
-        Some(pieces?.concat())
-    }
-
     /// Forgets what a source brought: one piece, or everything and the transfer itself.
     pub fn discard(&mut self, source: Source, piece: Option<u32>) {
         let range = piece.map_or(0..=u32::MAX, |piece| piece..=piece);

@@ -90,9 +90,8 @@ export interface HostConfig {
   signaling: string[];
   /** Shared by every request of this video. */
   http: HttpTransport;
-  /** The playlist's own host (for `bytes.http` against other hosts). */
-  origin: string;
   minViewers: number;
+  /** Bits per second. */
   uploadLimit: number | null;
   maxUploadRatio: number | null;
   memoryLimit: number;

@@ -407,7 +407,6 @@ export class Session extends EventTarget {
       videoId,
       signaling,
       http: this.http(),
-      origin: originOf(this.mainUrl),
       ...{ minViewers, uploadLimit, maxUploadRatio, memoryLimit, iceServers, peers, token },
       events: {
         state: (state, reasons) => {
