@@ -6,8 +6,8 @@ import { noStall, rightBytes, summary, totals } from "./lib/expect.mjs";
 import { nativePeer, videoId } from "./lib/native.mjs";
 import { eventually } from "./lib/wait.mjs";
 
-/** Most that a viewer's heap and buffers may hold while it is attacked: a 12 s film is 2 MB, the idle page about 10 MB. */
-const MEMORY_LIMIT = 64e6;
+/** Most that a viewer's heap and buffers may hold while it is attacked: the film is 2 MB, the idle page as much. */
+const MEMORY_LIMIT = 16e6;
 
 /**
  * What each lie looks like and what must follow.

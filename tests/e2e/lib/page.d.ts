@@ -5,5 +5,6 @@ interface Window {
   __players: any[];
   __timers: Map<number, { kind: string; ms: number; stack: string }>;
   __state: string;
-  Marea: { sessions: Iterable<any>; setConsent(yes: boolean): void; version: string };
+  __sessions: any[];
+  Marea: { sessions: Iterable<any>; setConsent(yes: boolean): void; attach(player: unknown): any; version: string };
 }
