@@ -115,36 +115,6 @@ inPairs("a plain <video>", () => {
   });
 });
 
-scenario("a page's own hls.js, made before the script came, by attach()", async (bed) => {
-  const media = await bed.media({ seconds: 16 });
-  const seeder = await bed.seeder(media);
-  const page = { videos: [{ src: seeder.video }], ownPlayer: {} };
-  const first = await bed.viewer({ ...page, script: seeder.script }, { name: "first" });
-  await first.play();
-  await first.playedTo(3);
-  const viewer = await bed.viewer({ ...page, ownPlayer: { autoStartLoad: false } }, { name: "second" });
-  const same = await viewer.page.evaluate(async (src) => {
-    const script = Object.assign(document.createElement("script"), { src });
-    const loaded = new Promise((resolve) => script.addEventListener("load", resolve));
-    document.head.append(script);
-    await loaded;
-    const player = window.__players[0];
-    const session = window.Marea.attach(player);
-    player.startLoad();
-    return session === window.Marea.attach(player) && session.player === player;
-  }, seeder.script);
-  assert.ok(same, "attach() twice gave two sessions, or another player");
-  await viewer.play();
-  await viewer.neighbours(1);
-  await viewer.ended();
-  const shot = await viewer.snapshot();
-  noStall(shot, viewer.name);
-  await rightBytes(shot, media, viewer.name);
-  const { bytes } = shot.sessions[0].stats;
-  assert.ok(bytes.viewers > 0, `bytes: ${JSON.stringify(bytes)}`);
-  bed.say(`${bytes.viewers} bytes from the other viewer, ${bytes.http} by HTTP`);
-});
-
 /**
  * Clicks a button of the notice as a person does. It lies in a closed shadow tree, so the browser is asked where it is.
  * @param {import("./lib/browser.mjs").Viewer} viewer
@@ -172,28 +142,62 @@ async function findText(viewer, text) {
   return search(root);
 }
 
-scenario("sharing is never silent: a line says so, and Turn off is remembered", async (bed) => {
-  const media = await bed.media({ seconds: 24 });
-  const seeder = await bed.seeder(media);
-  const page = { script: seeder.script, videos: [{ src: seeder.video }] };
-  const other = await bed.viewer(page, { name: "other" });
-  await other.play();
-  const viewer = await bed.viewer(page, { name: "viewer" });
-  await viewer.play();
-  await viewer.neighbours(1);
-  await eventually("the line over the player", () => findText(viewer, "can see each other"), 5_000);
-  const focus = await viewer.page.evaluate(() => document.activeElement?.tagName);
-  assert.equal(focus, "BODY", "the notice took the focus");
-  await click(viewer, "Turn off");
-  await viewer.reason("consent-refused", 5_000);
-  await viewer.until("its connections are closed", () => window.__recorder.openConnections() === 0, { timeout: 5_000 });
-  await viewer.ended();
-  noStall(await viewer.snapshot(), viewer.name);
+inPairs("a page", () => {
+  scenario("a page's own hls.js, made before the script came, by attach()", async (bed) => {
+    const media = await bed.media({ seconds: 16 });
+    const seeder = await bed.seeder(media);
+    const page = { videos: [{ src: seeder.video }], ownPlayer: {} };
+    const first = await bed.viewer({ ...page, script: seeder.script }, { name: "first" });
+    await first.play();
+    await first.playedTo(3);
+    const viewer = await bed.viewer({ ...page, ownPlayer: { autoStartLoad: false } }, { name: "second" });
+    const same = await viewer.page.evaluate(async (src) => {
+      const script = Object.assign(document.createElement("script"), { src });
+      const loaded = new Promise((resolve) => script.addEventListener("load", resolve));
+      document.head.append(script);
+      await loaded;
+      const player = window.__players[0];
+      const session = window.Marea.attach(player);
+      player.startLoad();
+      return session === window.Marea.attach(player) && session.player === player;
+    }, seeder.script);
+    assert.ok(same, "attach() twice gave two sessions, or another player");
+    await viewer.play();
+    await viewer.neighbours(1);
+    await viewer.ended();
+    const shot = await viewer.snapshot();
+    noStall(shot, viewer.name);
+    await rightBytes(shot, media, viewer.name);
+    const { bytes } = shot.sessions[0].stats;
+    assert.ok(bytes.viewers > 0, `bytes: ${JSON.stringify(bytes)}`);
+    bed.say(`${bytes.viewers} bytes from the other viewer, ${bytes.http} by HTTP`);
+  });
 
-  const before = viewer.sockets.length;
-  await viewer.page.reload({ waitUntil: "load" });
-  await viewer.play();
-  await viewer.reason("consent-refused");
-  await viewer.playedTo(2);
-  assert.equal(viewer.sockets.length, before, "it joined again although it was turned off");
+  scenario("sharing is never silent: a line says so, and Turn off is remembered", async (bed) => {
+    const media = await bed.media({ seconds: 24 });
+    const seeder = await bed.seeder(media);
+    const page = { script: seeder.script, videos: [{ src: seeder.video }] };
+    const other = await bed.viewer(page, { name: "other" });
+    await other.play();
+    const viewer = await bed.viewer(page, { name: "viewer" });
+    await viewer.play();
+    await viewer.neighbours(1);
+    await eventually("the line over the player", () => findText(viewer, "can see each other"), 5_000);
+    const focus = await viewer.page.evaluate(() => document.activeElement?.tagName);
+    assert.equal(focus, "BODY", "the notice took the focus");
+    await click(viewer, "Turn off");
+    await viewer.reason("consent-refused", 5_000);
+    await viewer.until("its connections are closed", () => window.__recorder.openConnections() === 0, {
+      timeout: 5_000,
+    });
+    await viewer.ended();
+    noStall(await viewer.snapshot(), viewer.name);
+
+    const before = viewer.sockets.length;
+    await viewer.page.reload({ waitUntil: "load" });
+    await viewer.play();
+    await viewer.reason("consent-refused");
+    await viewer.playedTo(2);
+    assert.equal(viewer.sockets.length, before, "it joined again although it was turned off");
+  });
 });
