@@ -140,14 +140,6 @@ export class Viewer {
     );
   }
 
-  /** @param {string} state @param {number} [timeout] */
-  state(state, timeout = 30_000, session = 0) {
-    return this.until(`state ${state}`, (index, state) => window.__recorder.session(index)?.state === state, {
-      timeout,
-      args: [session, state],
-    });
-  }
-
   /** @param {string} reason @param {number} [timeout] */
   reason(reason, timeout = 30_000, session = 0) {
     return this.until(

@@ -14,16 +14,12 @@ export async function videoId(url) {
 /**
  * Starts a native peer.
  * @param {import("./bed.mjs").Bed} bed
- * @param {{ signaling: string, video: string, media: string, script?: string, fetch?: boolean, name?: string, origin?: string }} options
+ * @param {{ signaling: string, video: string, media: string, script?: string, fetch?: boolean, name?: string }} options
  */
-export async function nativePeer(
-  bed,
-  { signaling, video, media, script = "honest", fetch = false, name = script, origin },
-) {
+export async function nativePeer(bed, { signaling, video, media, script = "honest", fetch = false, name = script }) {
   // As one word: a video id may begin with a dash.
   const args = ["--signaling", signaling, `--video=${video}`, "--media", media, "--script", script];
   if (fetch) args.push("--fetch", "all");
-  if (origin) args.push("--origin-header", origin);
   const program = await bed.program(paths.program("marea-peer"), args, { name: `marea-peer ${name}`, ready: null });
   const joined = JSON.parse(await program.line(/"event":"joined"/));
   /** Events so far, of one kind. @param {string} [kind] @returns {any[]} */

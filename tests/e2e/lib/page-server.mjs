@@ -100,11 +100,6 @@ export async function startPageServer(host = "127.0.0.1", port = 0) {
       served.set(path, { body: html(page), headers });
       return origin + path;
     },
-    /** Publishes any file, e.g. a copy of the engine on the page's own host. @param {string} path @param {string | Buffer} body @param {string} type */
-    file(path, body, type) {
-      served.set(path, { body, headers: { "content-type": type } });
-      return origin + path;
-    },
     close() {
       server.closeAllConnections();
       return new Promise((resolve) => server.close(resolve));

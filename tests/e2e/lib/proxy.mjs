@@ -4,17 +4,15 @@ import { createServer, connect } from "node:net";
 
 /**
  * @param {string} target Origin behind the proxy.
- * @returns {Promise<{ origin: string, cut(): void, mend(): void, refused: () => number, close(): Promise<void> }>}
+ * @returns {Promise<{ origin: string, cut(): void, mend(): void, close(): Promise<void> }>}
  */
 export async function cuttableProxy(target) {
   const { hostname, port } = new URL(target);
   /** @type {Set<import("node:net").Socket>} */
   const sockets = new Set();
   let open = true;
-  let refused = 0;
   const server = createServer((client) => {
     if (!open) {
-      refused += 1;
       client.destroy();
       return;
     }
@@ -44,7 +42,6 @@ export async function cuttableProxy(target) {
     mend() {
       open = true;
     },
-    refused: () => refused,
     close() {
       cut();
       return new Promise((resolve) => server.close(() => resolve(undefined)));
