@@ -35,7 +35,7 @@ export interface MareaOptions {
 }
 
 /** `off` for lasting reasons, `waiting` for passing ones (or before the first `play`), `stopped` after `destroy()`. */
-export type SessionState = "off" | "asking" | "waiting" | "joining" | "joined" | "active" | "stopped";
+export type SessionState = "off" | "asking" | "waiting" | "joining" | "active" | "stopped";
 
 /** Why a video is not shared, or not fully. */
 export type Reason =

@@ -319,7 +319,8 @@ export class Session extends EventTarget {
     const next = this.judge();
     const { state, reasons } = this.now;
     this.now = next;
-    if (next.reasons.length > 0 || ["joined", "active", "stopped"].includes(next.state)) this.resolveReady();
+    const joined = this.hostState !== null && this.hostState.state !== "joining";
+    if (joined || next.reasons.length > 0 || next.state === "stopped") this.resolveReady();
     if (next.state !== state || next.reasons.join() !== reasons.join()) {
       this.fire("state", { state: next.state, reasons: [...next.reasons] });
     }
@@ -338,7 +339,8 @@ export class Session extends EventTarget {
     if (this.hostState.state === "active") return { state: "active", reasons };
     if (reasons.some((reason) => effect(reason) === "off")) return { state: "off", reasons };
     if (reasons.some((reason) => effect(reason) === "waiting")) return { state: "waiting", reasons };
-    return { state: this.hostState.state, reasons };
+    // Joined, but nobody is met yet: to the page still joining (design C3 has no state between).
+    return { state: "joining", reasons };
   }
 
   /** Why there must be no swarm, most basic reason first. */

@@ -37,7 +37,7 @@ export interface MareaOptions {
   wasmUrl?: string;
 }
 
-export type SessionState = "off" | "asking" | "waiting" | "joining" | "joined" | "active" | "stopped";
+export type SessionState = "off" | "asking" | "waiting" | "joining" | "active" | "stopped";
 
 /** `session.stats()`. Bytes are payload of media objects; bitrates are bits per second. */
 export interface SessionStats {
