@@ -36,7 +36,7 @@ extern "C" {
 
     /// [`marea_swarm::Action::Fetch`]. `start` and `end` are bytes of the resource, `size` those of the object.
     #[wasm_bindgen(method)]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments)] // as above
     pub fn fetch(
         this: &Host,
         fetch: u32,
@@ -104,6 +104,6 @@ extern "C" {
 
     /// One neighbour: the answer to [`crate::Engine::peers`]. `kind`: 0 viewer, 1 mirror, 2 edge; rates in bytes/s.
     #[wasm_bindgen(method)]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments)] // as above
     pub fn peer(this: &Host, peer: u32, kind: u32, open: bool, rtt_ms: f64, down: f64, up: f64, pieces: f64);
 }

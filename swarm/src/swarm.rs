@@ -179,11 +179,6 @@ impl Swarm {
         }
     }
 
-    /// The limits in force.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// Indexes a media playlist; replaces the earlier one of the same URL.
     pub fn playlist(&mut self, now: Millis, playlist: &MediaPlaylist) {
         self.touch(now);

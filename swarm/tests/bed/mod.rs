@@ -1,6 +1,7 @@
 //! A world in virtual time: viewers that run the real core over links with latency, rate and loss, a player each that
 //! buffers and stalls as real ones do, and an HTTP server that can be slow, cut, or wrong. Deterministic.
 
+// Every test file compiles this module anew and uses a part of it.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -508,7 +509,7 @@ impl World {
         self.drain(to);
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments)] // the fields of one event
     fn serve(&mut self, index: usize, fetch: Fetch, list: bool, url: &str, start: u64, end: u64, ranged: bool) {
         let now = self.now;
         let viewer = &mut self.viewers[index];
