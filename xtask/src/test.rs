@@ -47,6 +47,8 @@ struct Counts {
     passed: u64,
     failed: u64,
     skipped: u64,
+    /// Browser scenarios that failed at first; those that did so twice are among the failed.
+    repeated: u64,
 }
 
 /// The stages of these names, in their order; all if there is none.
@@ -86,9 +88,9 @@ pub(crate) fn run(stages: &[&Stage]) -> Result<()> {
         result = timed(stage.name, &mut || (stage.run)(&mut counts));
     }
     let times: Vec<String> = times.iter().map(|(name, time)| format!("{name} {:.0} s", time.as_secs_f64())).collect();
-    let Counts { passed, failed, skipped } = counts;
+    let Counts { passed, failed, skipped, repeated } = counts;
     eprintln!("\n{}, in all {:.0} s", times.join(", "), begin.elapsed().as_secs_f64());
-    eprintln!("{passed} passed, {failed} failed, {skipped} skipped");
+    eprintln!("{passed} passed, {failed} failed, {skipped} skipped, {repeated} needed a second attempt");
     result
 }
 
@@ -199,7 +201,9 @@ impl Counts {
     /// Reads a line of Cargo's ("test result: ok. 3 passed; 0 failed; 1 ignored; …") or Node's summary ("# pass 3",
     /// "ℹ fail 0").
     fn read(&mut self, line: &str) {
-        if let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|line| line.split_once(". ")) {
+        if line.starts_with("SECOND ATTEMPT: ") {
+            self.repeated += 1;
+        } else if let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|line| line.split_once(". ")) {
             for part in counts.split("; ") {
                 match part.split_once(' ') {
                     Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
@@ -232,12 +236,13 @@ mod tests {
             "# pass 4",
             "ℹ fail 2",
             "ℹ skipped 1",
+            "SECOND ATTEMPT: a film plays: Error: waited in vain",
             "# Subtest: passes",
             "test wire::frames ... ok",
         ] {
             counts.read(line);
         }
-        assert_eq!((counts.passed, counts.failed, counts.skipped), (9, 3, 2));
+        assert_eq!((counts.passed, counts.failed, counts.skipped, counts.repeated), (9, 3, 2, 1));
     }
 
     #[test]

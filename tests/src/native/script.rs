@@ -28,7 +28,7 @@ pub enum Script {
     OtherObject,
     /// Half the frames of the first piece that has more than one, then no data ever again.
     HalfPieceThenSilence,
-    /// A thousand requests a second.
+    /// A thousand requests a second, and nothing to give.
     Flood,
     /// Random bytes on both channels.
     Garbage,

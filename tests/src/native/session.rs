@@ -330,10 +330,7 @@ impl Session {
         self.shared.event(Event::Open { peer: self.peer.clone(), offerer: self.role == Role::Offerer });
         match self.script() {
             Script::WrongProof => {}
-            Script::Flood => {
-                self.welcome().await?;
-                self.flood();
-            }
+            Script::Flood => self.flood(),
             Script::Garbage => self.garbage(),
             _ => self.welcome().await?,
         }
