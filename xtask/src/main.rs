@@ -6,7 +6,9 @@
 
 mod demo;
 mod engine;
+mod layouts;
 mod media;
+mod packager;
 mod run;
 mod setup;
 mod snip;

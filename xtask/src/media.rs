@@ -1,7 +1,6 @@
 //! Real footage as HLS: the bundled clip, looped with a clock burnt in so that no two segments are equal.
 
 use std::{
-    fs,
     io::{BufRead as _, BufReader, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::Stdio,
@@ -10,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    run,
+    layouts, packager, run,
     stamp::{self, Inputs},
 };
 
@@ -42,7 +41,7 @@ struct Rendition {
     rate: u32,
 }
 
-const RECIPES: [Recipe; 2] = [
+const RECIPES: [Recipe; 3] = [
     Recipe {
         name: "demo",
         folder: "demo/bigbuckbunny",
@@ -65,36 +64,75 @@ const RECIPES: [Recipe; 2] = [
             Rendition { name: "240p", width: 426, height: 240, rate: 400 },
         ],
     },
+    // What the tests' live encoder loops: key frames every 2 s, so that it can cut at 2 s or 4 s without encoding.
+    Recipe {
+        name: "live",
+        folder: "live",
+        seconds: 60,
+        segment: 2,
+        preset: "ultrafast",
+        renditions: &[Rendition { name: "360p", width: 640, height: 360, rate: 800 }],
+    },
 ];
 
-/// The recipes of these names; all if there is none.
+/// Something in `target/media`.
+#[derive(Clone, Copy)]
+pub(crate) enum Footage {
+    /// A ladder of its own film.
+    Ladder(&'static Recipe),
+    /// The light film in every layout of ffmpeg.
+    Light,
+    /// The same by shaka-packager.
+    Shaka,
+}
+
+impl Footage {
+    fn all() -> impl Iterator<Item = Self> {
+        RECIPES.iter().map(Self::Ladder).chain([Self::Light, Self::Shaka])
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ladder(recipe) => recipe.name,
+            Self::Light => "light",
+            Self::Shaka => "shaka",
+        }
+    }
+
+    fn make(self) -> Result<()> {
+        match self {
+            Self::Ladder(recipe) => recipe.make(),
+            Self::Light => layouts::make(),
+            Self::Shaka => packager::make(),
+        }
+    }
+}
+
+/// The footage of these names; all if there is none.
 ///
 /// # Errors
 /// If a name is unknown.
-pub(crate) fn recipes(names: &[&str]) -> Result<Vec<&'static Recipe>> {
+pub(crate) fn recipes(names: &[&str]) -> Result<Vec<Footage>> {
     if names.is_empty() {
-        return Ok(RECIPES.iter().collect());
+        return Ok(Footage::all().collect());
     }
     names
         .iter()
         .map(|name| {
-            RECIPES.iter().find(|recipe| recipe.name == *name).ok_or_else(|| {
-                let known: Vec<&str> = RECIPES.iter().map(|recipe| recipe.name).collect();
+            Footage::all().find(|footage| footage.name() == *name).ok_or_else(|| {
+                let known: Vec<&str> = Footage::all().map(Footage::name).collect();
                 run::usage(format!("unknown footage {name:?}; there is {}", known.join(", ")))
             })
         })
         .collect()
 }
 
-/// Encodes what is not there yet.
+/// Makes what is not there yet.
 ///
 /// # Errors
-/// If ffmpeg fails.
-pub(crate) fn make(recipes: &[&Recipe]) -> Result<()> {
-    for recipe in recipes {
-        recipe.make()?;
-    }
-    Ok(())
+/// If ffmpeg or shaka-packager fails.
+pub(crate) fn make(footage: &[Footage]) -> Result<()> {
+    footage.iter().try_for_each(|footage| footage.make())
 }
 
 impl Recipe {
@@ -110,17 +148,9 @@ impl Recipe {
         let inputs = Inputs::default().text(&arguments.join("\n")).path(&clip)?;
         stamp::fresh(&format!("media-{}", self.name), inputs, &[output.join("master.m3u8")], || {
             let part = run::target().join("media").join(format!("{}.part", self.name));
-            for old in [&part, &output] {
-                if old.exists() {
-                    fs::remove_dir_all(old).with_context(|| format!("{} could not be removed", old.display()))?;
-                }
-            }
-            fs::create_dir_all(&part).with_context(|| format!("{} could not be made", part.display()))?;
+            run::empty_folder(&part)?;
             self.encode(&arguments, &part)?;
-            if let Some(parent) = output.parent() {
-                fs::create_dir_all(parent).with_context(|| format!("{} could not be made", parent.display()))?;
-            }
-            fs::rename(&part, &output).with_context(|| format!("{} could not be made", output.display()))
+            run::replace_folder(&part, &output)
         })?;
         Ok(())
     }
@@ -195,7 +225,8 @@ impl Recipe {
     }
 }
 
-fn words(text: &str) -> impl Iterator<Item = String> {
+/// The words of an argument list without spaces in them.
+pub(crate) fn words(text: &str) -> impl Iterator<Item = String> {
     text.split_whitespace().map(Into::into)
 }
 

@@ -140,3 +140,23 @@ pub(crate) fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<()> {
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("{} could not be read", path.display()))
 }
+
+/// Makes a folder, and empties it if it is there.
+///
+/// # Errors
+/// Those of the file system, with the path.
+pub(crate) fn empty_folder(path: &Path) -> Result<()> {
+    if path.exists() {
+        fs::remove_dir_all(path).with_context(|| format!("{} could not be removed", path.display()))?;
+    }
+    fs::create_dir_all(path).with_context(|| format!("{} could not be made", path.display()))
+}
+
+/// Puts the folder `part`, now complete, in the place of `path`.
+///
+/// # Errors
+/// Those of the file system, with the path.
+pub(crate) fn replace_folder(part: &Path, path: &Path) -> Result<()> {
+    empty_folder(path)?;
+    fs::rename(part, path).with_context(|| format!("{} could not be made", path.display()))
+}

@@ -41,6 +41,8 @@ const TOOLS: &[Tool] = &[
     Tool { name: "npm", probe: "npm", package: "npm", needs: NODE },
     Tool { name: "ffmpeg", probe: "ffmpeg", package: "ffmpeg", needs: MEDIA },
     Tool { name: "DejaVu fonts", probe: crate::media::FONT, package: "fonts-dejavu-core", needs: MEDIA },
+    // Brings shaka-packager.
+    Tool { name: "pip", probe: "pip3", package: "python3-pip", needs: &[Need::Media, Need::Test] },
     Tool { name: "Chromium", probe: "chromium", package: "chromium", needs: TEST },
     Tool { name: "nginx", probe: "nginx", package: "nginx-light", needs: TEST },
     // Two homes behind NAT, each in a network namespace.

@@ -172,7 +172,7 @@ fn vectors(counts: &mut Counts) -> Result<()> {
 }
 
 fn e2e(counts: &mut Counts) -> Result<()> {
-    media::make(&media::recipes(&["vod60"])?)?;
+    media::make(&media::recipes(&["vod60", "live", "light", "shaka"])?)?;
     engine::build()?;
     // All default members, as in `native`: naming packages would select other features and build all anew.
     run::check(&mut cargo(["build"]))?;

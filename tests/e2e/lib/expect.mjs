@@ -61,22 +61,21 @@ export async function rightBytes(shot, media, who) {
 }
 
 /**
- * Every segment of the timeline reached the player: one rendition of the picture at each place, and the sound.
+ * Every segment of the timeline reached the player: one rendition of the picture and of the sound at each place.
  * @param {Snapshot} shot
  * @param {import("./media.mjs").Media} media
  * @param {string} who
  */
 export async function wholeFilm(shot, media, who) {
   const { video, audio } = await renditions(media);
-  const files = new Set(shot.delivered.map((entry) => fileOf(media, entry.url)));
-  const ladders = await Promise.all(video.map(readPlaylist));
-  for (let at = 0; at < ladders[0].segments.length; at += 1) {
-    const any = ladders.some(({ segments }) => files.has(segments[at].file));
-    assert.ok(any, `${who}: picture segment ${at} never reached the player`);
-  }
-  for (const { segments } of await Promise.all(audio.slice(0, 1).map(readPlaylist))) {
-    for (const { file } of segments)
-      assert.ok(files.has(file), `${who}: ${relative(media.root, file)} never reached the player`);
+  const name = ({ file, range }) => `${relative(media.root, file)} ${JSON.stringify(range)}`;
+  const got = new Set(shot.delivered.map(({ url, range }) => name({ file: fileOf(media, url), range })));
+  for (const [kind, playlists] of Object.entries({ picture: video, sound: audio })) {
+    const ladders = await Promise.all(playlists.map(readPlaylist));
+    for (let at = 0; at < (ladders[0]?.segments.length ?? 0); at += 1) {
+      const any = ladders.some(({ segments }) => segments[at] && got.has(name(segments[at])));
+      assert.ok(any, `${who}: ${kind} segment ${at} never reached the player`);
+    }
   }
 }
 

@@ -67,21 +67,35 @@ async function shorten(file, seconds) {
 }
 
 /**
+ * A segment of a media playlist on disk; `range` if it is only a part of the file.
+ * @typedef {{ file: string, range: { start: number, end: number } | null, duration: number, bytes: number }} Segment
+ */
+
+/**
  * What a media playlist on disk names, for coverage and sizes.
  * @param {string} file
- * @returns {Promise<{ init: string | null, segments: { file: string, duration: number, bytes: number }[] }>}
+ * @returns {Promise<{ init: string | null, segments: Segment[] }>}
  */
 export async function readPlaylist(file) {
   const lines = (await readFile(file, "utf8")).split("\n").map((line) => line.trim());
   const init = lines.map((line) => /^#EXT-X-MAP:.*URI="([^"]+)"/.exec(line)?.[1]).find(Boolean) ?? null;
+  /** @type {Segment[]} */
   const segments = [];
   let duration = 0;
+  /** @type {Segment["range"]} */
+  let range = null;
   for (const line of lines) {
     const extinf = /^#EXTINF:([\d.]+)/.exec(line);
+    const part = /^#EXT-X-BYTERANGE:(\d+)(?:@(\d+))?/.exec(line);
     if (extinf) duration = Number(extinf[1]);
-    else if (line && !line.startsWith("#")) {
+    else if (part) {
+      // Without a start it continues where the one before it ended.
+      const start = Number(part[2] ?? segments.at(-1)?.range?.end ?? 0);
+      range = { start, end: start + Number(part[1]) };
+    } else if (line && !line.startsWith("#")) {
       const path = join(dirname(file), line.split("?")[0]);
-      segments.push({ file: path, duration, bytes: (await stat(path)).size });
+      segments.push({ file: path, range, duration, bytes: range ? range.end - range.start : (await stat(path)).size });
+      range = null;
     }
   }
   return { init: init && join(dirname(file), init), segments };

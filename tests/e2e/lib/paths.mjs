@@ -7,7 +7,8 @@ import { fileURLToPath } from "node:url";
 
 export const repo = resolve(dirname(fileURLToPath(import.meta.url)), "../../..");
 
-const target = process.env.CARGO_TARGET_DIR ? resolve(process.env.CARGO_TARGET_DIR) : join(repo, "target");
+/** Where `cargo` and `cargo xtask` put what they make. */
+export const target = process.env.CARGO_TARGET_DIR ? resolve(process.env.CARGO_TARGET_DIR) : join(repo, "target");
 
 /** Path of a program of this workspace. @param {string} name */
 export function program(name) {
