@@ -16,6 +16,8 @@ export class Playback {
   private stallAt = 0;
   /** `performance.now()` when playback was asked for: at the first `play`, or by `autoplay`, whose `play` comes late. */
   private playAt = 0;
+  /** The stream has no end: what looks like one is the live edge, and waiting there is a stall. */
+  live = false;
   /** `play` was seen. */
   played = false;
   /** It has played since the start or the last seek: a wait from now on is a stall. */
@@ -91,7 +93,7 @@ export class Playback {
   private onwaiting(): void {
     const { video } = this;
     if (!this.settled || this.stallFrom || video.seeking || video.paused || video.ended) return;
-    if (video.duration - video.currentTime < END_SLACK) return;
+    if (!this.live && video.duration - video.currentTime < END_SLACK) return;
     this.stalls += 1;
     this.stallFrom = performance.now();
     this.stallAt = video.currentTime;

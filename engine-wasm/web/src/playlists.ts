@@ -28,6 +28,11 @@ export function isMultivariant(text: string): boolean {
   return /^#EXT-X-STREAM-INF:/m.test(text);
 }
 
+/** Whether a media playlist has no end yet. */
+export function isLive(text: string): boolean {
+  return !/^#EXT-X-ENDLIST/m.test(text);
+}
+
 /** Delays of re-reads while tags are missing, in ms: hashing a film takes a while, and most viewers stay longer. */
 const REREAD_MS = [5_000, 10_000, 20_000, 30_000];
 

@@ -18,7 +18,7 @@ import {
 } from "./host-types.js";
 import { DEFAULTS, type Options, pageOptions, readAttributes, readOptions } from "./options.js";
 import { Playback } from "./playback.js";
-import { isMultivariant, type MainTag, mainTag, Rereader, WITHDRAWN } from "./playlists.js";
+import { isLive, isMultivariant, type MainTag, mainTag, Rereader, WITHDRAWN } from "./playlists.js";
 import { effect, type Reason } from "./reasons.js";
 import type { MareaOptions, SessionEvents, SessionState, SessionStats } from "./types.js";
 import { absolute, originOf, playlistUrl, scriptUrl, signalingUrls } from "./urls.js";
@@ -88,6 +88,8 @@ export class Session extends EventTarget {
   private presence = new Presence();
   private away = false;
   private playlists = new Map<string, SeenPlaylist>();
+  /** The media playlist seen last goes on. */
+  private live = false;
   /** The playlist that the player was given, after redirects. */
   private mainUrl = "";
   private early = new Set<EarlyLoad | EarlyFetch>();
@@ -176,6 +178,7 @@ export class Session extends EventTarget {
     this.playback?.stop();
     this.video = video;
     this.playback = new Playback(video, () => this.moved());
+    this.playback.live = this.live;
     this.update();
   }
 
@@ -261,10 +264,9 @@ export class Session extends EventTarget {
 
   stats(): SessionStats {
     const host = this.host?.stats();
-    const { past, playback, video } = this;
+    const { past, playback } = this;
     const bytes = add(add({ http: this.plain }, past?.bytes), host?.bytes);
     bytes.prefetched = host?.bytes.prefetched ?? 0;
-    const live = video !== null && video.duration === Infinity;
     return {
       statsVersion: 1,
       video: this.videoId(),
@@ -277,7 +279,7 @@ export class Session extends EventTarget {
         stalls: playback?.stalls ?? 0,
         stalledMs: playback?.stalledMs ?? 0,
         bufferMs: playback?.bufferMs ?? 0,
-        latencyMs: live && this.player ? this.player.latency * 1000 : null,
+        latencyMs: this.live && this.player ? this.player.latency * 1000 : null,
       },
       integrity: {
         verified: (past?.integrity.verified ?? 0) + (host?.integrity.verified ?? 0),
@@ -518,7 +520,10 @@ export class Session extends EventTarget {
   // --- Playlists
 
   private index(url: string, text: string): void {
-    this.playlists.set(url, { text, multivariant: isMultivariant(text), tag: mainTag(text) });
+    const multivariant = isMultivariant(text);
+    this.playlists.set(url, { text, multivariant, tag: mainTag(text) });
+    if (!multivariant) this.live = isLive(text);
+    if (this.playback) this.playback.live = this.live;
     if (this.host) this.indexInHost(url, text);
   }
 

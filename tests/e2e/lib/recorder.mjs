@@ -59,7 +59,7 @@ export function recorder() {
     waiting(video, state) {
       // The wait after a start or a seek is no stall, nor is the end of the film.
       if (!state.settled || state.stall || video.seeking || video.paused || video.ended) return;
-      if (video.duration - video.currentTime < 0.3) return;
+      if (atEnd(video)) return;
       state.stall = { at: video.currentTime, from: now(), ms: null, buffered: bufferedEnd(video), video: video.id };
       rec.stalls.push(state.stall);
     },
@@ -74,6 +74,12 @@ export function recorder() {
       closeStall(state);
     },
   };
+  // What looks like the end of a live stream is its edge, and waiting there is a stall.
+  function atEnd(video) {
+    const players = [...(window.__players ?? []), ...[...(window.Marea?.sessions ?? [])].map(({ player }) => player)];
+    const live = players.some((player) => player?.media === video && player.latestLevelDetails?.live);
+    return !live && video.duration - video.currentTime < 0.3;
+  }
   function bufferedEnd(video) {
     const { buffered, currentTime } = video;
     for (let i = 0; i < buffered.length; i += 1) {
@@ -113,7 +119,7 @@ export function recorder() {
       if (video.currentTime !== state.last || video.paused || video.ended || video.seeking || !state.settled) {
         state.last = video.currentTime;
         state.since = now();
-      } else if (now() - state.since > 1_500 && !state.stall && video.duration - video.currentTime > 0.3) {
+      } else if (now() - state.since > 1_500 && !state.stall && !atEnd(video)) {
         state.stall = {
           at: video.currentTime,
           from: state.since,
