@@ -74,6 +74,7 @@ fn policy(config: &Config) -> Policy {
         origins: Origins::new(config.allow_origin.clone()),
         trusted_proxies: config.trusted_proxy.clone(),
         public_host: config.public_url.as_ref().and_then(|url| url.host_str()).map(str::to_owned),
+        ..Policy::default()
     }
 }
 

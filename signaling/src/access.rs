@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use crate::ids::AnnounceId;
+use crate::{ids::AnnounceId, sharing::SharingRules, token::TokenRules};
 
 /// Which videos this server matches.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,15 @@ impl Access {
             Self::Catalogue(catalogue) => catalogue.contains(video),
         }
     }
+}
+
+/// What a shard goes by and what may change while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Tokens.
+    pub tokens: TokenRules,
+    /// What the site asks of its viewers.
+    pub sharing: SharingRules,
 }
 
 /// A set of announce ids that is shared: clones see each other's changes. Taking an id out refuses new joins;

@@ -1,14 +1,16 @@
 //! The settings of the standalone server, read and checked.
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{net::SocketAddr, path::Path, str::FromStr};
 
 use http::Uri;
 
 use crate::{
-    access::Origins,
+    access::{Origins, Rules},
     address::host_of,
     layered::{ConfigError, Values},
     service::Policy,
+    sharing::{NamedRule, SharingRules, VideoRule},
+    token::{TokenKey, TokenRules},
 };
 
 /// What a [`crate::server::Server`] is started with. [`crate::defaults::LAYERS`] says what each means.
@@ -20,6 +22,8 @@ pub struct Config {
     pub udp: Udp,
     /// A second listener for what is the operator's.
     pub admin_listen: Option<SocketAddr>,
+    /// The service's own secret; `None`: a fresh one.
+    pub secret: Option<[u8; 32]>,
     /// What SIGHUP may change.
     pub policy: Policy,
 }
@@ -58,13 +62,45 @@ impl Config {
             listen: values.parse("listen")?.ok_or_else(|| missing("listen"))?,
             udp: values.parse("udp")?.ok_or_else(|| missing("udp"))?,
             admin_listen: values.parse("admin-listen")?,
+            secret: values.text("secret").map(|path| secret(values, path)).transpose()?,
             policy: Policy {
                 origins: Origins::new(values.parse_list("allow-origin")?),
                 trusted_proxies: values.parse_list("trusted-proxy")?,
                 public_host: values.text("public-url").map(|url| public_host(values, url)).transpose()?,
+                rules: Rules { tokens: tokens(values)?, sharing: sharing(values)? },
             },
         })
     }
+}
+
+fn secret(values: &Values, path: &str) -> Result<[u8; 32], ConfigError> {
+    let refuse = |reason: String| values.refuse("secret", reason);
+    let bytes = std::fs::read(path).map_err(|error| refuse(format!("cannot read {path}: {error}")))?;
+    if bytes.len() < 32 {
+        return Err(refuse(format!("{path} has {} bytes: 32 or more are needed (openssl rand 48)", bytes.len())));
+    }
+    Ok(blake3::derive_key("marea signaling secret 1", &bytes))
+}
+
+fn tokens(values: &Values) -> Result<TokenRules, ConfigError> {
+    let read = |path: &String| {
+        TokenKey::read(Path::new(path)).map_err(|error| values.refuse("token-key", format!("{path}: {error}")))
+    };
+    let keys: Vec<TokenKey> = values.list("token-key").iter().map(read).collect::<Result<_, _>>()?;
+    let required = values.switch("require-token");
+    if required && keys.is_empty() {
+        return Err(values.refuse("require-token", "needs a `token-key` to check tokens with"));
+    }
+    Ok(TokenRules { keys, peer_keys: values.parse_list("peer-key")?, required })
+}
+
+fn sharing(values: &Values) -> Result<SharingRules, ConfigError> {
+    let percent = values.number("rollout").unwrap_or(100);
+    let percent = u8::try_from(percent).ok().filter(|percent| *percent <= 100);
+    let part = percent.ok_or_else(|| values.refuse("rollout", "is a percentage, 0 to 100"))?;
+    let all = VideoRule { sharing: values.parse("p2p")?.unwrap_or_default(), part: f64::from(part) / 100.0 };
+    let videos = values.parse_list("video-policy")?.into_iter().map(|NamedRule(video, rule)| (video, rule)).collect();
+    Ok(SharingRules { all, videos, revoked: values.parse_list("revoked")?.into_iter().collect() })
 }
 
 fn public_host(values: &Values, url: &str) -> Result<String, ConfigError> {

@@ -62,6 +62,70 @@ pub const LAYERS: Layers = Layers {
                    videos are protected by ids that cannot be guessed; list yours to keep other sites from using \
                    this server.",
         },
+        Setting {
+            key: "secret",
+            shape: Shape::Text,
+            default: None,
+            example: "/etc/marea/secret",
+            help: "File with 32 bytes or more that are this server's own, shared by all nodes of one service. Tickets \
+                   are made with it. Not set: fresh ones at every start, and viewers get new ids then.",
+        },
+        Setting {
+            key: "token-key",
+            shape: Shape::List,
+            default: Some(""),
+            example: "/etc/marea/token.key",
+            help: "Files with keys that check tokens: a secret of 32 bytes or more (HS256), or an Ed25519 key in PEM or \
+                   as `ed25519:…` (EdDSA). Name the old and the new one while you change them. Mirrors and edges of \
+                   other machines need a token.",
+        },
+        Setting {
+            key: "require-token",
+            shape: Shape::Switch,
+            default: Some("false"),
+            example: "false",
+            help: "Viewers need a token too. Off, since videos are protected by ids that cannot be guessed; turn it on \
+                   where somebody who may watch now may not be met later.",
+        },
+        Setting {
+            key: "peer-key",
+            shape: Shape::List,
+            default: Some(""),
+            example: "ed25519:…",
+            help: "Public keys of mirrors and edges, which sign their own tokens with them. Empty: they need a token \
+                   of `token-key`, or run on this machine.",
+        },
+        Setting {
+            key: "p2p",
+            shape: Shape::Text,
+            default: Some("on"),
+            example: "on|ask|off",
+            help: "What viewers of all videos are told: share, ask first, or not at all. Read again at SIGHUP; `off` \
+                   is the switch that stops all sharing at once.",
+        },
+        Setting {
+            key: "rollout",
+            shape: Shape::Number,
+            default: Some("100"),
+            example: "100",
+            help: "Percentage of viewers who share; the others are told `off`. Drawn by address, so that who \
+                   takes part still does when it grows.",
+        },
+        Setting {
+            key: "video-policy",
+            shape: Shape::List,
+            default: Some(""),
+            example: "ID=25%",
+            help: "Single videos: `ID=on`, `ID=ask`, `ID=off` or `ID=25%`, where ID is what `announce-id` prints. The \
+                   strictest of this, `p2p` and `rollout` counts.",
+        },
+        Setting {
+            key: "revoked",
+            shape: Shape::List,
+            default: Some(""),
+            example: "ID",
+            help: "Videos that may not be shared any more. After SIGHUP their viewers are told to stop, in mid-film.",
+        },
     ],
 };
 
@@ -104,6 +168,15 @@ pub const OFFENCE_BURST: f64 = 10.0;
 pub const OFFENCE_RATE: f64 = 0.1;
 /// What a message over the rate weighs, in wrong ones: 200 of them close.
 pub const RATE_OFFENCE: f64 = 0.05;
+
+// Tokens.
+
+/// Longest life of a token, in seconds (design §6): a link that was passed on is good for no longer.
+pub const TOKEN_LIFE: f64 = 3600.0;
+/// Seconds that clocks of pages' servers may be wrong.
+pub const TOKEN_SKEW: f64 = 60.0;
+/// Longest token, in characters: ours have 300.
+pub const MAX_TOKEN: usize = 2048;
 
 // Relays.
 

@@ -10,6 +10,8 @@
 //! | [`server`], [`config`] | the standalone server and its settings |
 //! | [`defaults`] | every default, with its reason |
 //! | [`access`] | which videos and pages are served |
+//! | [`token`] | tokens of viewers, mirrors and edges |
+//! | [`sharing`] | what the site asks of its viewers |
 //! | [`layered`] | settings from flags, environment, TOML and defaults; also used by `marea-seeder` |
 //! | [`address`] | proxies, prefixes, what may be logged |
 //! | [`ids`] | announce ids and peer ids |
@@ -50,10 +52,12 @@ mod metrics;
 pub mod server;
 pub mod service;
 pub mod shard;
+pub mod sharing;
 pub mod stun;
 mod ticket;
+pub mod token;
 
-pub use access::{Access, Catalogue, OriginRule, Origins};
+pub use access::{Access, Catalogue, OriginRule, Origins, Rules};
 pub use address::{ClientAddress, Network};
 pub use ids::{AnnounceId, PeerId};
 pub use service::{Policy, Settings, Signaling, Stats};

@@ -1,5 +1,7 @@
 //! `marea-signaling`: see the library.
 
+mod mint;
+
 use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
@@ -23,11 +25,23 @@ fn main() -> ExitCode {
         .about("Matches the viewers of a video and relays their WebRTC handshakes; answers STUN")
         .after_help(
             "A flag beats its environment variable (MAREA_SIGNALING_LISTEN for --listen), that beats the TOML file, that \
-             the default. SIGTERM drains and ends, SIGHUP reads public-url, trusted-proxy and allow-origin again. \
+             the default. SIGTERM drains and ends, SIGHUP reads public-url, trusted-proxy, allow-origin, tokens \
+             and what viewers are asked again. \
              RUST_LOG sets what is logged to stderr.",
         )
         .args(LAYERS.args())
+        .subcommands(mint::commands())
+        .args_conflicts_with_subcommands(true)
         .get_matches();
+    if let Some((name, matches)) = matches.subcommand() {
+        return match mint::run(name, matches) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("marea-signaling: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let (values, config) = match read(&matches) {
         Ok(read) => read,
         Err(error) => {

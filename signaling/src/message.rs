@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::{
     defaults,
     ids::{AnnounceId, Millis, PeerId},
+    sharing::Sharing,
 };
 
 /// The version of the protocol in `join`.
@@ -69,6 +70,8 @@ pub struct Join<'a> {
     pub connected: Vec<PeerId>,
     /// The ticket of an earlier `joined`.
     pub resume: Option<Cow<'a, str>>,
+    /// See [`crate::token`].
+    pub token: Option<Cow<'a, str>>,
     /// Playback position in seconds.
     pub pos: Option<f64>,
 }
@@ -162,8 +165,17 @@ pub enum ErrorCode {
     #[error("this server does not serve this video")]
     VideoUnknown,
     /// `mirror` or `edge` without the right to be one.
-    #[error("only a program on the server's own machine may join as mirror or edge")]
+    #[error("joining as mirror or edge takes a token of that kind, or a program on the server's own machine")]
     KindRefused,
+    /// No token, where one is needed.
+    #[error("this server needs a token to join: the page gives it with `token` or data-token")]
+    TokenRequired,
+    /// A token whose `exp` has passed.
+    #[error("the token has expired: join again with a fresh one")]
+    TokenExpired,
+    /// A token that does not open this.
+    #[error("the token is not signed with a key of this server, or not for this video or network, or not for now")]
+    TokenInvalid,
     /// Too many videos on one socket.
     #[error("too many videos on one connection: leave one first")]
     TooManyVideos,
@@ -192,6 +204,9 @@ impl ErrorCode {
             Self::OriginRefused => "origin-refused",
             Self::VideoUnknown => "video-unknown",
             Self::KindRefused => "kind-refused",
+            Self::TokenRequired => "token-required",
+            Self::TokenExpired => "token-expired",
+            Self::TokenInvalid => "token-invalid",
             Self::TooManyVideos => "too-many-videos",
             Self::NotJoined => "not-joined",
             Self::UnknownPeer => "unknown-peer",
@@ -227,6 +242,8 @@ struct RawJoin<'a> {
     connected: Vec<Cow<'a, str>>,
     #[serde(borrow, default)]
     resume: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    token: Option<Cow<'a, str>>,
     #[serde(default)]
     pos: Option<f64>,
 }
@@ -295,6 +312,7 @@ fn join(raw: RawJoin<'_>) -> ClientMessage<'_> {
         // Ids of another server are none of ours.
         connected: raw.connected.iter().take(defaults::MAX_CONNECTED).filter_map(|id| id.parse().ok()).collect(),
         resume: raw.resume,
+        token: raw.token,
         pos: position(raw.pos),
     })
 }
@@ -458,8 +476,8 @@ pub struct IceServer<'a> {
 /// What the site asks of its viewers: the strictest of this, the page and the viewer wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SwarmPolicy {
-    /// `on`, `ask` or `off`.
-    pub p2p: &'static str,
+    /// Whether to share.
+    pub p2p: Sharing,
 }
 
 impl ServerMessage<'_> {
@@ -512,7 +530,7 @@ mod tests {
         assert_eq!(video, VIDEO);
         let ClientMessage::Join(join) = message else { panic!("not a join") };
         assert_eq!((join.version, join.kind, join.want), (1, Kind::Viewer, defaults::MAX_MATCH));
-        assert_eq!((join.connected, join.resume, join.pos), (vec![PEER], None, None));
+        assert_eq!((join.connected, join.resume, join.token, join.pos), (vec![PEER], None, None, None));
     }
 
     #[test]

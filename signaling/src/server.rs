@@ -89,6 +89,7 @@ impl Server {
             policy: config.policy.clone(),
             ..Settings::with_random_secret().map_err(StartError::Random)?
         };
+        let settings = Settings { secret: config.secret.unwrap_or(settings.secret), ..settings };
         let signaling = Signaling::start(settings);
         let mut registry = Registry::default();
         signaling.register_metrics(&mut registry);

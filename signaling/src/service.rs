@@ -24,11 +24,11 @@ use tokio_websockets::CloseCode;
 
 use self::hub::{Hub, Queued, Seat};
 use crate::{
-    access::{Access, Origins},
+    access::{Access, Origins, Rules},
     address::{self, ClientAddress, Network},
     ids::{AnnounceId, Millis},
     metrics::Metrics,
-    shard::{Client, Shard},
+    shard::{Client, Outbox, Shard},
 };
 
 /// What a [`Signaling`] is started with.
@@ -54,6 +54,8 @@ pub struct Policy {
     /// The host that clients reach this server by (no scheme, no port; IPv6 in brackets). Without it, the request's
     /// `Host`.
     pub public_host: Option<String>,
+    /// Tokens, and what the site asks of its viewers.
+    pub rules: Rules,
 }
 
 impl Settings {
@@ -135,12 +137,15 @@ impl Signaling {
     /// Starts the service. Must be called within a tokio runtime.
     pub fn start(settings: Settings) -> Self {
         let seed = blake3::derive_key("marea signaling seed 1", &fresh_seed(&settings.secret));
-        let shard = Shard::new(settings.access, &settings.secret, &seed);
+        let mut shard = Shard::new(settings.access, &settings.secret, &seed);
+        let clock = Clock::start();
+        // Nobody is there whom it could concern.
+        shard.set_rules(clock.now(), settings.policy.rules.clone(), &mut Outbox::default());
         let metrics = Metrics::new();
         let wake = Arc::new(Notify::new());
         let inner = Arc::new(Inner {
             hub: Hub::new(shard, metrics.clone(), Arc::clone(&wake)),
-            clock: Clock::start(),
+            clock,
             metrics,
             policy: RwLock::new(Arc::new(settings.policy)),
             stun_port: settings.stun_port,
@@ -192,8 +197,11 @@ impl Signaling {
         handshake::switch(&accept)
     }
 
-    /// Replaces what may change while it runs. Open connections stay.
+    /// Replaces what may change while it runs. Open connections stay; peers that may not share any more are told
+    /// `revoked`.
     pub fn set_policy(&self, policy: Policy) {
+        let (now, rules) = (self.0.clock.now(), policy.rules.clone());
+        self.0.hub.run(Instant::now(), |shard, out| shard.set_rules(now, rules, out));
         *self.0.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
     }
 

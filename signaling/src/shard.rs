@@ -14,6 +14,7 @@
 //! and a link is what a departure is reported along (`gone`). It stays while both are members, so that a pair is not
 //! matched over and over; one whose handshake failed is tried again, ever more rarely.
 
+mod join;
 mod matching;
 mod relay;
 mod swarm;
@@ -30,12 +31,13 @@ use bytes::Bytes;
 
 use self::swarm::{Member, Swarm};
 use crate::{
-    access::Access,
+    access::{Access, Rules},
     bucket::Bucket,
     defaults,
     ids::{AnnounceId, ConnectionId, Millis, PeerId},
-    message::{self, ClientMessage, ErrorCode, IceServer, Join, Kind, ServerMessage, SwarmPolicy},
-    ticket::{Resume, Tickets},
+    message::{self, ClientMessage, ErrorCode, Kind, ServerMessage},
+    sharing::Sharing,
+    ticket::Tickets,
 };
 
 /// What a call wants done: sends in order, then closes.
@@ -79,7 +81,7 @@ pub enum CloseReason {
 pub struct Client {
     /// Its public address, if known.
     pub address: Option<IpAddr>,
-    /// May join as mirror or edge.
+    /// May join as mirror or edge without a token.
     pub trusted: bool,
     /// The STUN server to name, as `stun:host:port`.
     pub stun: Option<String>,
@@ -110,6 +112,7 @@ impl Counts {
 #[derive(Debug)]
 pub struct Shard {
     access: Access,
+    rules: Rules,
     tickets: Tickets,
     rng: Rng,
     connections: HashMap<ConnectionId, Connection>,
@@ -150,6 +153,7 @@ impl Shard {
     pub fn new(access: Access, secret: &[u8; 32], seed: &[u8; 32]) -> Self {
         Self {
             access,
+            rules: Rules::default(),
             tickets: Tickets::new(secret),
             rng: Rng::new(seed),
             connections: HashMap::new(),
@@ -218,6 +222,26 @@ impl Shard {
                 self.timers.insert((now + defaults::GRACE_MS, Timer::Grace(video, peer)));
                 self.set_retry(video, peer, None);
             }
+        }
+    }
+
+    /// Replaces the rules. Members who may not share any more are told `revoked` and are out; tokens are asked for at the
+    /// next join.
+    pub fn set_rules(&mut self, now: Millis, rules: Rules, out: &mut Outbox) {
+        self.rules = rules;
+        let mut ended = Vec::new();
+        for (video, swarm) in &self.swarms {
+            for (peer, member) in &swarm.members {
+                if self.sharing(video, member.kind, member.address, *peer) == Sharing::Off {
+                    ended.push((*video, *peer, member.connection));
+                }
+            }
+        }
+        for (video, peer, connection) in ended {
+            if let Some(to) = connection {
+                self.send(to, &ServerMessage::Revoked { video }, out);
+            }
+            self.remove(now, video, peer, out);
         }
     }
 
@@ -314,84 +338,6 @@ impl Shard {
         }
     }
 
-    fn join(
-        &mut self,
-        now: Millis,
-        id: ConnectionId,
-        video: AnnounceId,
-        join: &Join<'_>,
-        out: &mut Outbox,
-    ) -> Result<(), ErrorCode> {
-        let Some(connection) = self.connections.get(&id) else { return Ok(()) };
-        if join.version != message::VERSION {
-            return Err(ErrorCode::Version);
-        }
-        if !self.access.allows(&video) {
-            return Err(ErrorCode::VideoUnknown);
-        }
-        if join.kind != Kind::Viewer && !connection.client.trusted {
-            return Err(ErrorCode::KindRefused);
-        }
-        let joined = connection.videos.get(&video).copied();
-        if joined.is_none() && connection.videos.len() >= defaults::MAX_VIDEOS {
-            return Err(ErrorCode::TooManyVideos);
-        }
-        let ticket = join.resume.as_deref().map_or(Resume::None, |text| self.tickets.read(&video, text, now));
-        let (peer, alias) = match (joined, ticket) {
-            // Joining again on the same socket, for the next salt.
-            (Some(peer), _) => (peer, None),
-            (None, Resume::Proven(peer)) => (peer, None),
-            (None, Resume::Claimed(former)) => (PeerId(self.rng.bytes()), Some(former)),
-            (None, Resume::None) => (PeerId(self.rng.bytes()), None),
-        };
-        self.seat(now, id, video, peer, join.kind, alias, out);
-        if let Some(swarm) = self.swarms.get_mut(&video) {
-            swarm.state(now, peer, join.want, join.pos);
-            swarm.connect(now, peer, &join.connected);
-        }
-        self.welcome(now, id, video, peer, out);
-        self.tell_viewers(now, video, out);
-        self.fill(now, video, peer, out);
-        Ok(())
-    }
-
-    /// Gives a connection its place in a swarm: a new one, or the one that its ticket proves.
-    #[expect(clippy::too_many_arguments, reason = "one call, all of them facts of a join")]
-    fn seat(
-        &mut self,
-        now: Millis,
-        id: ConnectionId,
-        video: AnnounceId,
-        peer: PeerId,
-        kind: Kind,
-        alias: Option<PeerId>,
-        out: &mut Outbox,
-    ) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        connection.videos.insert(video, peer);
-        let address = connection.client.address;
-        let swarm = self.swarms.entry(video).or_default();
-        let held = swarm.members.get(&peer).map(|member| (member.kind, member.connection, member.grace_at));
-        if let Some((old_kind, old_connection, grace_at)) = held {
-            if let Some(at) = grace_at {
-                self.timers.remove(&(at, Timer::Grace(video, peer)));
-            }
-            if old_kind != kind {
-                *self.counts.of(old_kind) -= 1;
-                *self.counts.of(kind) += 1;
-            }
-            swarm.reseat(peer, id, address, kind);
-            // A half-open socket that is not yet known to be dead, or a copied ticket: the newer one is right.
-            if let Some(other) = old_connection.filter(|other| *other != id) {
-                self.unseat(now, other, video);
-                self.send(other, &ServerMessage::error(ErrorCode::Replaced, Some(video)), out);
-            }
-        } else {
-            *self.counts.of(kind) += 1;
-            swarm.seat(peer, Member::new(now, id, address, kind, alias));
-        }
-    }
-
     /// Takes a video from a connection's list.
     fn unseat(&mut self, now: Millis, id: ConnectionId, video: AnnounceId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -401,29 +347,6 @@ impl Shard {
             connection.idle_at = now + defaults::IDLE_MS;
             self.timers.insert((connection.idle_at, Timer::Idle(id)));
         }
-    }
-
-    fn welcome(&mut self, now: Millis, id: ConnectionId, video: AnnounceId, peer: PeerId, out: &mut Outbox) {
-        let (Some(connection), Some(swarm)) = (self.connections.get(&id), self.swarms.get_mut(&video)) else { return };
-        let (viewers, seeders) = swarm.numbers();
-        if let Some(member) = swarm.members.get_mut(&peer) {
-            member.told = (viewers, seeders);
-        }
-        let (salt, salt_until) = self.tickets.salt(&video, now);
-        let message = ServerMessage::Joined {
-            video,
-            peer,
-            resume: self.tickets.issue(&video, peer, now),
-            viewers,
-            seeders,
-            salt,
-            salt_until,
-            ice: connection.client.stun.iter().map(|urls| IceServer { urls }).collect(),
-            ice_ttl: defaults::ICE_TTL,
-            policy: SwarmPolicy { p2p: "on" },
-        };
-        let (kind, text) = (message.kind(), message.to_text());
-        out.sends.push(Send { to: id, kind, text, relayed: false });
     }
 
     /// Takes a member out and tells those that it was linked with.

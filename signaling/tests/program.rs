@@ -144,3 +144,91 @@ fn the_printed_configuration_is_a_valid_one() {
     assert_eq!(output(&["--config", path, "--check-config"]).0, Some(0));
     assert_eq!(output(&["--config", path, "--print-config"]).1, printed);
 }
+
+#[tokio::test]
+async fn sighup_revokes_a_video_in_mid_film_and_stops_all_sharing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("signaling.toml");
+    std::fs::write(&file, "udp = \"none\"\n").unwrap();
+    let process = Process::start(&["--listen", "127.0.0.1:0", "--config", file.to_str().unwrap()]);
+    let (mut tide, mut moon) =
+        (Client::connect(process.address, &[]).await, Client::connect(process.address, &[]).await);
+    tide.join("tide", 0).await;
+    moon.join("moon", 0).await;
+    let id = output(&["announce-id", "tide"]).1;
+    assert_eq!(id.trim_end(), common::video("tide"));
+    std::fs::write(&file, format!("udp = \"none\"\nrevoked = [\"{}\"]\n", id.trim_end())).unwrap();
+    process.signal(rustix::process::Signal::HUP);
+    assert_eq!(tide.expect("revoked").await["video"], common::video("tide"));
+    moon.expect_silence().await;
+    std::fs::write(&file, "udp = \"none\"\np2p = \"off\"\n").unwrap();
+    process.signal(rustix::process::Signal::HUP);
+    assert_eq!(moon.expect("revoked").await["video"], common::video("moon"));
+    assert_eq!(moon.join("moon", 1).await["policy"]["p2p"], "off");
+}
+
+#[tokio::test]
+async fn printed_tokens_open_their_video_while_their_key_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (old, new, config) = (path("old"), path("new"), path("signaling.toml"));
+    std::fs::write(&old, "an old secret of more than thirty-two bytes\n").unwrap();
+    // RFC 8410 §10.3.
+    let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+               -----END PRIVATE KEY-----\n";
+    std::fs::write(&new, pem).unwrap();
+    let write = |keys: &str| {
+        std::fs::write(&config, format!("udp = \"none\"\nrequire-token = true\ntoken-key = [{keys}]\n")).unwrap();
+    };
+    write(&format!("{old:?}, {new:?}"));
+    let process = Process::start(&["--listen", "127.0.0.1:0", "--config", &config]);
+    let join = |token: Option<String>| serde_json::json!({"type": "join", "v": 1, "video": common::video("tide"), "kind": "viewer", "want": 0, "token": token});
+    let mut client = Client::connect(process.address, &[]).await;
+    client.send(&join(None)).await;
+    client.expect_error("token-required").await;
+    let mint = |key: &str, video: &str| output(&["token", "--key", key, video]).1.trim_end().to_owned();
+    client.send(&join(Some(mint(&old, "moon")))).await;
+    client.expect_error("token-invalid").await;
+    for key in [&old, &new] {
+        let mut client = Client::connect(process.address, &[]).await;
+        client.send(&join(Some(mint(key, "tide")))).await;
+        client.expect("joined").await;
+    }
+    write(&format!("{new:?}"));
+    process.signal(rustix::process::Signal::HUP);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut client = Client::connect(process.address, &[]).await;
+        client.send(&join(Some(mint(&old, "tide")))).await;
+        if client.until("an answer", |_| true).await["type"] == "error" {
+            break;
+        }
+        assert!(Instant::now() < end, "the old key still counts");
+    }
+}
+
+#[test]
+fn wrong_keys_and_rules_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let short = path("short");
+    std::fs::write(&short, "short").unwrap();
+    for (args, code, expected) in [
+        (&["--token-key", &short][..], 2, "32 bytes"),
+        (&["--token-key", "/nonexistent/key"], 2, "/nonexistent/key"),
+        (&["--require-token"], 2, "token-key"),
+        (&["--secret", &short], 2, "32 or more"),
+        (&["--peer-key", "ed25519:x"], 2, "peer-key"),
+        (&["--p2p", "maybe"], 2, "on, ask or off"),
+        (&["--rollout", "101"], 2, "percentage"),
+        (&["--video-policy", "tide=off"], 2, "announce-id"),
+        (&["--revoked", "tide"], 2, "base64url"),
+        (&["token", "--key", &short, "tide"], 1, "32 bytes"),
+        (&["token", "tide"], 2, "--key"),
+        (&["token", "--key", &short, "--seconds", "3601", "tide"], 2, "3600"),
+    ] {
+        let (status, _, stderr) = output(args);
+        assert_eq!(status, Some(code), "{args:?}");
+        assert!(stderr.contains(expected), "{args:?}: {stderr}");
+    }
+}

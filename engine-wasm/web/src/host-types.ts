@@ -98,6 +98,8 @@ export interface HostConfig {
   iceServers: RTCIceServer[] | null;
   peers: "all" | "edge";
   token: (() => Promise<string | null>) | null;
+  /** The viewer said yes; it was not just silence. */
+  agreed: boolean;
   events: HostEvents;
 }
 

@@ -59,7 +59,7 @@ export class Neighbourhood {
       config.peers === "edge",
     );
     this.signaling = new Signaling(
-      { urls: config.signaling, video: announce, token: config.token },
+      { urls: config.signaling, video: announce, token: config.token, agreed: config.agreed },
       {
         want: () => (this.open() ? this.table.wanted() : 0),
         position: () => this.position,

@@ -3,7 +3,7 @@
  * (design C3). Without a swarm, for whatever reason, the player loads as if this script was not there.
  */
 
-import { consent, watchConsent } from "./consent.js";
+import { consent, remembered, watchConsent } from "./consent.js";
 import { isBatteryLow, isMetered, Presence, watchConnection } from "./courtesy.js";
 import { EarlyLoad, finished, HeldLoad, HttpRate } from "./early.js";
 import { startHost } from "./host.js";
@@ -80,6 +80,8 @@ export class Session extends EventTarget {
   private url = "";
   private over = false;
   private failure: Reason | null = null;
+  /** Signaling says that viewers of this video are asked first. */
+  private askFirst = false;
   private host: SwarmHost | null = null;
   private hostState: { state: "joining" | "joined" | "active"; reasons: Reason[] } | null = null;
   /** Counts attempts to start, so that one that was overtaken can be told. */
@@ -348,7 +350,7 @@ export class Session extends EventTarget {
   /** Why there must be no swarm, most basic reason first. */
   private blocker(): Reason | null {
     const options = this.options;
-    const word = consent(options.p2p);
+    const word = consent(this.askFirst && options.p2p !== "off" ? "ask" : options.p2p);
     if (word === "off") return word;
     if (this.native) return "native-playback";
     if (this.otherEngine) return "other-engine";
@@ -412,12 +414,14 @@ export class Session extends EventTarget {
       signaling,
       http: this.http(),
       ...{ minViewers, uploadLimit, maxUploadRatio, memoryLimit, iceServers, peers, token },
+      agreed: remembered() === "yes",
       events: {
         state: (state, reasons) => {
           if (!current()) return;
           this.hostState = { state, reasons };
           // The core is gone for this page: the player goes on by itself.
           if (reasons.includes("no-wasm")) this.failure = "no-wasm";
+          this.askFirst ||= reasons.includes("consent-pending");
           this.update();
         },
         peer: (detail) => this.fire("peer", detail),

@@ -66,6 +66,8 @@ export interface SignalingConfig {
   /** The announce id. */
   video: string;
   token: (() => Promise<string | null>) | null;
+  /** The viewer said yes: what a server wants that asks first. */
+  agreed: boolean;
 }
 
 /** Error codes that no further attempt with the same server heals, and what they are to people. All others are about
@@ -73,6 +75,7 @@ export interface SignalingConfig {
 const REFUSALS: Record<string, Reason> = {
   "origin-refused": "origin-refused",
   "token-expired": "token-expired",
+  "token-required": "signaling-refused",
   "token-invalid": "signaling-refused",
   "video-unknown": "video-unknown",
   "kind-refused": "signaling-refused",
@@ -168,8 +171,9 @@ export class Signaling {
     try {
       token = (await this.config.token?.()) ?? null;
     } catch (error) {
-      if (socket === this.socket) this.giveUp("token-expired", `the page's token function failed: ${error}`);
-      return;
+      if (socket !== this.socket) return;
+      // A ticket is as good.
+      if (!this.resume) return this.giveUp("token-expired", `the page's token function failed: ${error}`);
     }
     if (socket !== this.socket) return;
     this.sentWant = this.host.want();
@@ -225,6 +229,12 @@ export class Signaling {
 
   private onjoined(message: Record<string, unknown>): void {
     if (typeof message.peer !== "string") return;
+    const p2p = (message.policy as { p2p?: unknown } | undefined)?.p2p;
+    if (p2p === "off") {
+      this.host.revoked();
+      return this.giveUp("killed", "the site has switched sharing off");
+    }
+    if (p2p === "ask" && !this.config.agreed) return this.giveUp("consent-pending", "");
     clearTimeout(this.timer);
     this.joined = true;
     this.attempt = 0;

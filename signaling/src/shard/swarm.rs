@@ -43,6 +43,8 @@ pub(super) struct Member {
     /// Playback position in seconds when it said so.
     pub(super) pos: Option<f64>,
     alias: Option<PeerId>,
+    /// It joined by a token that a ticket may stand for.
+    pub(super) admitted: bool,
     /// Its place in [`Swarm::open`]: there while `want > 0` and the socket is up.
     pub(super) open_slot: Option<usize>,
     /// The other ends of its links.
@@ -104,6 +106,7 @@ impl Member {
             stated_at: now,
             pos: None,
             alias,
+            admitted: false,
             open_slot: None,
             links: BTreeSet::new(),
             pairings: Bucket::new(now, defaults::PAIRINGS_PER_VIDEO / 3600.0, defaults::PAIRINGS_PER_VIDEO),

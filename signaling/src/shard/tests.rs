@@ -1,5 +1,6 @@
 //! The shard in virtual time.
 
+mod access;
 mod limits;
 mod matching;
 mod membership;

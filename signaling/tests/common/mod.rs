@@ -38,7 +38,7 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn start(policy: Policy) -> Self {
         let local = "127.0.0.1:0".parse().unwrap();
-        let config = Config { listen: local, udp: Udp::Same, admin_listen: Some(local), policy };
+        let config = Config { listen: local, udp: Udp::Same, admin_listen: Some(local), secret: None, policy };
         let server = Server::bind(&config).await.unwrap();
         let (address, admin, stun) = (server.local_addr().unwrap(), server.admin_addr(), server.stun_addr());
         let signaling = server.signaling().clone();
@@ -87,8 +87,13 @@ impl Client {
         timeout(PATIENCE, self.socket.send(message)).await.unwrap().unwrap();
     }
 
-    /// The next message of this type; others before it are dropped.
+    /// The next message of this type.
     pub(crate) async fn expect(&mut self, kind: &str) -> Value {
+        self.until(kind, |value| value["type"] == kind).await
+    }
+
+    /// The next message that fits; others before it are dropped.
+    pub(crate) async fn until(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let wait = async {
             loop {
                 let message = self.socket.next().await.unwrap_or_else(|| panic!("closed before {kind}"));
@@ -98,7 +103,7 @@ impl Client {
                     continue;
                 };
                 let value: Value = serde_json::from_str(text).unwrap();
-                if value["type"] == kind {
+                if fits(&value) {
                     return value;
                 }
             }
