@@ -18,8 +18,8 @@ extern "C" {
     #[wasm_bindgen(method)]
     pub fn resolve(this: &Host, base: &str, reference: &str) -> Option<String>;
 
-    /// Result of indexing a playlist. `kind`: 0 invalid, 1 multivariant, 2 media. `problem`: 0 none, 1 tags that are
-    /// malformed or contradict each other, 2 tags of a later version.
+    /// Result of indexing a playlist. `kind`: 0 invalid, 1 multivariant, 2 media, 3 a delta update that leaves out what was
+    /// never read. `problem`: 0 none, 1 tags that are malformed or contradict each other, 2 tags of a later version.
     #[wasm_bindgen(method)]
     #[allow(clippy::too_many_arguments)] // an object would cost glue for every field
     pub fn indexed(

@@ -15,7 +15,7 @@ use marea_swarm::{
     base64url,
     config::Config,
     ids,
-    playlist::{self, ByteRange, Locator, MediaPlaylist, Playlist},
+    playlist::{self, ByteRange, Locator, Playlist},
     swarm::{CloseReason, Fetch, Object, Peer, PeerSetup, Playback, Refused, Request, Source},
     tags::{MareaTag, TagError},
     wire::{self, PeerKind},
@@ -51,8 +51,6 @@ pub struct Engine {
     assembly: Assembly,
     neighbours: Neighbours,
     config: Config,
-    /// Live playlists as they were last read: delta updates leave out what they list.
-    live: Vec<MediaPlaylist>,
 }
 
 #[wasm_bindgen]
@@ -66,7 +64,7 @@ impl Engine {
         }
         let config = Config { memory_limit: memory_limit as u64, ..Config::default() };
         let swarm = Swarm::new(video, PeerKind::Viewer, config.clone(), &secret, millis(now));
-        Self { host, swarm, assembly: Assembly::new(), neighbours: Neighbours::default(), config, live: Vec::new() }
+        Self { host, swarm, assembly: Assembly::new(), neighbours: Neighbours::default(), config }
     }
 
     /// What signaling said: our peer id, the salt (as written), viewers and seeders in all.
@@ -104,18 +102,20 @@ impl Engine {
                 self.indexed(1, list.tag.as_ref(), list.tag_error.as_ref(), 0, (0, 0, false));
             }
             Ok(Playlist::Media(mut list)) => {
-                let known = self.live.iter().position(|known| known.url == list.url);
-                let previous = known.map(|index| self.live.swap_remove(index));
-                // A delta update that fits nothing makes the player read the whole playlist; so will we.
-                let complete = list.skipped == 0 || previous.is_some_and(|previous| list.fill_skipped(&previous));
+                // A delta update leaves out what the playlist before it listed.
+                let known = || self.swarm.playlist_of(&list.url);
+                let complete = list.skipped == 0 || known().is_some_and(|known| list.fill_skipped(known));
                 let objects = list.locators().count() as u32;
                 let counts = (objects, list.segments.len() as u32, list.ended);
-                self.indexed(2, list.tag.as_ref(), list.tag_error.as_ref(), list.unusable_tags, counts);
+                self.indexed(
+                    if complete { 2 } else { 3 },
+                    list.tag.as_ref(),
+                    list.tag_error.as_ref(),
+                    list.unusable_tags,
+                    counts,
+                );
                 if complete {
                     self.swarm.playlist(millis(now), &list);
-                    if !list.ended {
-                        self.live.push(list);
-                    }
                 }
                 self.drain(now);
             }

@@ -15,10 +15,24 @@ use crate::{
     index::{Item, Span},
 };
 
-/// A playlist as it is served.
-pub(crate) struct Built {
+/// A text as it is served.
+pub(crate) struct Text {
     pub(crate) packed: Packed,
     pub(crate) etag: String,
+}
+
+impl Text {
+    pub(crate) fn new(text: String) -> Self {
+        let etag = format!("\"{}\"", &blake3::hash(text.as_bytes()).to_hex()[..32]);
+        Self { packed: Packed::new(text.into()), etag }
+    }
+}
+
+/// A playlist as it is served.
+pub(crate) struct Built {
+    pub(crate) whole: Text,
+    /// What who has read it lately needs of it.
+    pub(crate) delta: Option<Text>,
     /// `Cache-Control: max-age`, seconds.
     pub(crate) max_age: u64,
     /// The `SIGNALING` in it.
@@ -30,6 +44,13 @@ pub(crate) struct Built {
     /// Number after that of the last segment listed, on live.
     pub(crate) listed: Option<u64>,
     pub(crate) at: Instant,
+}
+
+impl Built {
+    /// Bytes that it keeps, its compressed forms not counted.
+    fn size(&self) -> usize {
+        self.whole.packed.plain.len() + self.delta.as_ref().map_or(0, |delta| delta.packed.plain.len())
+    }
 }
 
 /// What a playlist is.
@@ -147,7 +168,7 @@ impl Catalogue {
     /// Forgets a playlist. Hashes of its files stay until [`sweep`](Self::sweep): it may come back changed.
     pub(crate) fn remove(&mut self, playlist: &str) {
         let Some(entry) = self.entries.remove(playlist) else { return };
-        self.built -= entry.built.map_or(0, |built| built.packed.plain.len());
+        self.built -= entry.built.map_or(0, |built| built.size());
         for file in &entry.files {
             if let Some(media) = self.media.get_mut(file) {
                 media.users.remove(playlist);
@@ -172,15 +193,15 @@ impl Catalogue {
 
     /// Keeps a built playlist while there is room (`limit` bytes in all).
     pub(crate) fn keep(&mut self, playlist: &str, built: &Arc<Built>, limit: usize) {
-        if self.built + built.packed.plain.len() > limit {
+        if self.built + built.size() > limit {
             self.entries.values_mut().for_each(|entry| entry.built = None);
             self.built = 0;
         }
         if let Some(entry) = self.entries.get_mut(playlist) {
-            self.built += built.packed.plain.len();
+            self.built += built.size();
             entry.listed = built.listed;
             if let Some(old) = entry.built.replace(Arc::clone(built)) {
-                self.built -= old.packed.plain.len();
+                self.built -= old.size();
             }
         }
     }
@@ -286,7 +307,7 @@ impl Catalogue {
         let users: Vec<String> = media.users.keys().cloned().collect();
         for user in users {
             if let Some(entry) = self.entries.get_mut(&user) {
-                self.built -= entry.built.take().map_or(0, |built| built.packed.plain.len());
+                self.built -= entry.built.take().map_or(0, |built| built.size());
             }
         }
     }

@@ -57,6 +57,14 @@ pub const LIVE_HASH_WAIT: Duration = Duration::from_secs(1);
 /// Segments at the end of a live playlist at which players begin (RFC 8216 §6.3.3).
 pub const LIVE_EDGE: u64 = 3;
 
+/// Live playlists with more segments than this are offered as delta updates: below it a whole one, compressed, is no
+/// more than about 8 KB.
+pub const DELTA_SEGMENTS: usize = 100;
+
+/// `CAN-SKIP-UNTIL` in target durations: the least that RFC 8216bis §4.4.3.8 allows. A player that read the playlist within
+/// half of it may leave out what is older.
+pub const SKIP_BOUNDARY: f64 = 6.0;
+
 /// Deepest folder below the root that is walked.
 pub const MAX_DEPTH: usize = 32;
 

@@ -19,6 +19,7 @@ mod atomic;
 mod body;
 mod catalogue;
 pub mod config;
+mod delta;
 mod engine;
 mod error;
 mod files;

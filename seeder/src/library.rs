@@ -21,9 +21,9 @@ use tokio::{
 };
 
 use crate::{
-    answer::Packed,
-    catalogue::{Built, Catalogue, Known, Lookup, Role, folder},
+    catalogue::{Built, Catalogue, Known, Lookup, Role, Text, folder},
     config::{Config, LIVE_EDGE, LIVE_HASH_WAIT, PENDING_REUSE, PLAYLIST_CACHE, VOD_PLAYLIST_AGE},
+    delta,
     files::{FileKey, Opened, Root},
     hasher::{Hasher, Urgency},
     hashes::{HashError, hash_file},
@@ -261,13 +261,17 @@ impl Library {
         pending.dedup();
         let head = MareaTag { video, signaling: signaling.clone(), complete };
         let text = index::insert(&indexed.text, head, objects, end);
+        let (text, delta) = match delta::offer(&text, list, shown) {
+            Some((whole, delta)) => (whole, Some(Text::new(delta))),
+            None => (text, None),
+        };
         let max_age = match (list.ended, pending.is_empty()) {
             (true, true) => VOD_PLAYLIST_AGE,
             (true, false) => 1,
             (false, _) => ((list.target_duration_ms / 2_000.0) as u64).clamp(1, VOD_PLAYLIST_AGE),
         };
         let listed = (!list.ended).then(|| list.media_sequence.saturating_add(shown as u64));
-        Built { pending, held_back, listed, ..finish(text, signaling, max_age) }
+        Built { delta, pending, held_back, listed, ..finish(text, signaling, max_age) }
     }
 
     /// The first segment of a live playlist that waits for its hash and was not listed before: it and those after it are
@@ -436,7 +440,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A playlist of which nothing is missing.
 fn finish(text: String, signaling: Option<String>, max_age: u64) -> Built {
-    let etag = format!("\"{}\"", &blake3::hash(text.as_bytes()).to_hex()[..32]);
-    let (packed, pending, at) = (Packed::new(text.into()), Vec::new(), Instant::now());
-    Built { packed, etag, max_age, signaling, pending, held_back: false, listed: None, at }
+    let (whole, pending, at) = (Text::new(text), Vec::new(), Instant::now());
+    Built { whole, delta: None, max_age, signaling, pending, held_back: false, listed: None, at }
 }

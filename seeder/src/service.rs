@@ -174,10 +174,12 @@ impl Service {
         if files::is_playlist(&rel) {
             match self.library.playlist(&rel, settings.signaling.as_deref()).await {
                 Ok(Some(Tagged { built, hit })) => {
+                    let skip = wants_skip(request.uri().query().unwrap_or(""));
+                    let text = built.delta.as_ref().filter(|_| skip).unwrap_or(&built.whole);
                     let representation = Representation {
-                        source: Source::Packed(built.packed.clone()),
+                        source: Source::Packed(text.packed.clone()),
                         media_type: files::media_type(&rel),
-                        etag: built.etag.clone(),
+                        etag: text.etag.clone(),
                         last_modified: None,
                         cache_control: format!("public, max-age={}", built.max_age),
                         kind: Kind::playlist,
@@ -239,6 +241,12 @@ impl Service {
         };
         representation.answer(request.method(), request.headers())
     }
+}
+
+/// Whether a playlist's query asks for a delta update. `v2` would take one without old date ranges too, which we do not
+/// offer; it is served what `YES` is.
+fn wants_skip(query: &str) -> bool {
+    query.split('&').any(|pair| matches!(pair, "_HLS_skip=YES" | "_HLS_skip=v2"))
 }
 
 fn engine_file(request: &Request<Incoming>, name: &str, file: &'static EngineFile) -> Answer {

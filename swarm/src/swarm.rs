@@ -229,6 +229,12 @@ impl Swarm {
         self.objects.get(object).brought
     }
 
+        self.resolve_claims();
+    }
+
+    /// The media playlist of this URL, as it was given last: what a delta update leaves out is there.
+    pub fn playlist_of(&self, url: &str) -> Option<&MediaPlaylist> {
+        self.objects.tracks.get(url).map(|track| &track.playlist)
     /// The player asks for an object that starts at `media_start_ms` on its timeline. False if no playlist names it with
     /// a hash: the host loads it plainly.
     pub fn request(&mut self, now: Millis, request: Request, locator: &Locator, media_start_ms: f64) -> bool {

@@ -48,7 +48,8 @@ export interface EarlyFetch {
 
 /** Result of indexing a playlist. */
 export interface PlaylistInfo {
-  kind: "multivariant" | "media" | "invalid";
+  /** "partial": a delta update that leaves out what was never read. */
+  kind: "multivariant" | "media" | "partial" | "invalid";
   /** `VIDEO` of the tag, or null. */
   video: string | null;
   /** `SIGNALING` of the tag, or null. */

@@ -361,7 +361,7 @@ class Host implements SwarmHost {
       },
       indexed: (kind, video, signaling, complete, problem, objects, segments, ended) => {
         this.indexed = {
-          kind: kind === 2 ? "media" : kind === 1 ? "multivariant" : "invalid",
+          kind: (["invalid", "multivariant", "media", "partial"] as const)[kind] ?? "invalid",
           video: video ?? null,
           signaling: signaling ?? null,
           complete,

@@ -28,6 +28,21 @@ export function isMultivariant(text: string): boolean {
   return /^#EXT-X-STREAM-INF:/m.test(text);
 }
 
+/** Whether it is a delta update: it leaves out what its reader has from the playlist before. */
+export function isDelta(text: string): boolean {
+  return /^#EXT-X-SKIP:/m.test(text);
+}
+
+/**
+ * Where to read a playlist again of which `text` was read `ageMs` ago: its own URL, or that of a delta update if one is
+ * offered to who has read it so lately (RFC 8216bis §6.3.7).
+ */
+export function updateUrl(url: string, text: string, ageMs: number): string {
+  const until = /^#EXT-X-SERVER-CONTROL:(?:.*,)?\s*CAN-SKIP-UNTIL=([\d.]+)/m.exec(text)?.[1];
+  if (ageMs >= Number(until ?? 0) * 500) return url;
+  return `${url}${url.includes("?") ? "&" : "?"}_HLS_skip=YES`;
+}
+
 /** Whether a media playlist has no end yet. */
 export function isLive(text: string): boolean {
   return !/^#EXT-X-ENDLIST/m.test(text);

@@ -18,7 +18,7 @@ import {
 } from "./host-types.js";
 import { DEFAULTS, type Options, pageOptions, readAttributes, readOptions } from "./options.js";
 import { Playback } from "./playback.js";
-import { isLive, isMultivariant, type MainTag, mainTag, Rereader, WITHDRAWN } from "./playlists.js";
+import { isDelta, isLive, isMultivariant, type MainTag, mainTag, Rereader, updateUrl, WITHDRAWN } from "./playlists.js";
 import { effect, type Reason } from "./reasons.js";
 import type { MareaOptions, SessionEvents, SessionState, SessionStats } from "./types.js";
 import { absolute, originOf, playlistUrl, scriptUrl, signalingUrls } from "./urls.js";
@@ -37,6 +37,9 @@ const HOLD_SLACK_MS = 2_000;
 
 /** Media kept for a swarm that has not begun, in bytes: a player's first segments. */
 const MAX_EARLY_BYTES = 32e6;
+
+/** Texts kept of one live playlist for a swarm that has not begun: the whole one and the newest delta updates. */
+const MAX_PLAYLIST_TEXTS = 8;
 
 /** Sessions of this page, oldest first. */
 export const sessions: Session[] = [];
@@ -60,7 +63,10 @@ export interface HlsPlayer {
 }
 
 interface SeenPlaylist {
-  text: string;
+  /** As it was read last; delta updates after the whole one that they build on. */
+  texts: string[];
+  /** When, by `performance.now()`. */
+  at: number;
   multivariant: boolean;
   tag: MainTag | null;
 }
@@ -442,7 +448,7 @@ export class Session extends EventTarget {
 
   private welcome(host: SwarmHost): void {
     this.host = host;
-    for (const [url, { text }] of this.playlists) this.indexInHost(url, text);
+    for (const [url, { texts }] of this.playlists) for (const text of texts) this.indexInHost(url, text);
     // The playhead first: the core then knows how urgent the rest is.
     this.tick();
     this.adoptEarly(host);
@@ -524,8 +530,12 @@ export class Session extends EventTarget {
   // --- Playlists
 
   private index(url: string, text: string): void {
+    const before = isDelta(text) ? (this.playlists.get(url)?.texts ?? []) : [];
+    // If some are missing when the core comes, it asks for the whole playlist.
+    const texts = [...before.slice(0, 1), ...before.slice(1).slice(2 - MAX_PLAYLIST_TEXTS), text];
+    const at = performance.now();
     const multivariant = isMultivariant(text);
-    this.playlists.set(url, { text, multivariant, tag: mainTag(text) });
+    this.playlists.set(url, { texts, at, multivariant, tag: mainTag(text) });
     if (!multivariant) this.live = isLive(text);
     if (this.playback) this.playback.live = this.live;
     if (this.host) this.indexInHost(url, text);
@@ -535,6 +545,12 @@ export class Session extends EventTarget {
     const info = this.host?.playlist(url, text);
     // A live list is read again by the player itself.
     if (info?.kind === "media") this.rereader.incomplete(url, !info.complete && info.ended);
+    const seen = this.playlists.get(url);
+    if (info?.kind === "partial" && seen) {
+      // A delta update of something that we have not read: the whole one is needed.
+      seen.at = -Infinity;
+      this.rereader.now(url);
+    }
   }
 
   private reread(url: string, text: string): void {
@@ -543,7 +559,9 @@ export class Session extends EventTarget {
   }
 
   /** Reads a playlist again, conditionally where the way is our own. */
-  private async fetchText(url: string): Promise<{ status: number; text: string }> {
+  private async fetchText(playlist: string): Promise<{ status: number; text: string }> {
+    const seen = this.playlists.get(playlist);
+    const url = seen ? updateUrl(playlist, seen.texts.at(-1) ?? "", performance.now() - seen.at) : playlist;
     if (this.side?.streams()) {
       const response = await fetch(url, { cache: "no-cache" });
       return { status: response.status, text: await response.text() };

@@ -3,6 +3,7 @@
 mod annotate;
 mod cli;
 mod counters;
+mod delta;
 mod http;
 mod live;
 mod signaling;

@@ -40,6 +40,22 @@ fn init_sections_are_renumbered_and_do_not_pile_up() {
 }
 
 #[test]
+fn an_init_section_that_is_said_again_is_one() {
+    let mut current = window(0, 0, 0..4, MAP_A);
+    for first in 1..20 {
+        // Every update names the one that holds where it begins, as ours do.
+        let mut update = window(first, 3, first + 3..first + 4, if first < 5 { MAP_A } else { MAP_B });
+        assert!(update.fill_skipped(&current));
+        current = update;
+        let expected = |msn: u64| if msn >= 8 { "b.mp4" } else { "a.mp4" };
+        for segment in &current.segments {
+            assert_eq!(segment.map.map(|map| name(&current.maps[map].locator)), Some(expected(segment.msn)));
+        }
+        assert!(current.maps.len() <= 2, "{:?}", current.maps);
+    }
+}
+
+#[test]
 fn a_hole_leaves_the_update_as_it_was() {
     let whole = window(10, 0, 10..16, "");
     for mut update in [window(9, 3, 12..14, ""), window(14, 3, 17..18, ""), window(u64::MAX, u64::MAX, 0..1, "")] {
