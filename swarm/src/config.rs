@@ -107,3 +107,5 @@ pub const JOIN_MS: Millis = 3_000;
 pub const CONNECT_MS: Millis = 4_000;
 /// The same for what the first neighbour has: its HAVEs follow its HELLO.
 pub const FIRST_HAVE_MS: Millis = 500;
+/// Contradicted words of neighbours remembered of one object that is not proven: a list of them is 128 KiB at most.
+pub const MAX_SAID: usize = 8;

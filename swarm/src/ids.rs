@@ -17,9 +17,18 @@ pub const MAX_PLAYLIST_SIZE: usize = 16 * 1024 * 1024;
 /// Most segments that are read from one playlist.
 pub const MAX_SEGMENTS: usize = 100_000;
 
-/// The BLAKE3 hash of a whole object (what `b3sum` shows): its identity.
+/// The hash of a whole object, by BLAKE3 (what `b3sum` shows) unless [`HashKind`] says otherwise: its identity.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Root(pub [u8; 32]);
+
+/// Which hash a [`Root`] is, and so what proves an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HashKind {
+    /// BLAKE3, of a playlist's tag: the piece list merges to it, and then each piece is proven alone.
+    Blake3,
+    /// SHA-256, of a hash list beside playlists without tags: it proves nothing less than the whole object.
+    Sha256,
+}
 
 /// The first 8 bytes of a [`Root`]: the object's name on the wire. The full root always comes from the receiver's own
 /// playlist, so a colliding oid can waste bytes but never pass verification.

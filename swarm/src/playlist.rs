@@ -5,12 +5,13 @@
 //! target, since byte ranges beyond 4 GiB are common in single-file packaging.
 
 mod delta;
+mod digests;
 mod media;
 mod multivariant;
 mod text;
 
 use crate::{
-    ids::{MAX_PLAYLIST_SIZE, MAX_SEGMENTS, Root},
+    ids::{HashKind, MAX_PLAYLIST_SIZE, MAX_SEGMENTS, Root},
     tags::{MareaTag, TagError},
 };
 
@@ -52,6 +53,8 @@ impl Locator {
 pub struct ObjectRef {
     /// Its identity.
     pub root: Root,
+    /// Which hash that is.
+    pub kind: HashKind,
     /// Bytes: 1 to [`crate::ids::MAX_OBJECT_SIZE`], and equal to the length of the byte range if there is one.
     pub size: u64,
     /// Byte of the `.pieces` file at which its list begins: the tag's `AT` for byte ranges, else 0.
@@ -125,7 +128,8 @@ pub enum RenditionKind {
 pub struct MediaPlaylist {
     /// Its own URL, as given.
     pub url: String,
-    /// Its `EXT-X-MAREA` tag. Without one, or with a `tag_error`, no entry has an object.
+    /// Its `EXT-X-MAREA` tag. Without one no entry has an object, until [`MediaPlaylist::add_digests`]; with a
+    /// `tag_error` none ever has.
     pub tag: Option<MareaTag>,
     /// Why its tag, though there, cannot be used.
     pub tag_error: Option<TagError>,

@@ -16,6 +16,7 @@
 //! | `uploads.rs` | answers to neighbours' requests |
 //! | `claims.rs` | who fetches the first copy |
 //! | `lists.rs` | piece lists |
+//! | `whole.rs` | objects that only the hash of all their bytes proves |
 
 mod action;
 mod bitfield;
@@ -28,6 +29,7 @@ mod object;
 mod peers;
 mod schedule;
 mod uploads;
+mod whole;
 
 use std::collections::VecDeque;
 
@@ -97,6 +99,7 @@ pub struct Swarm {
     held: u64,
     verified: u64,
     refused: u64,
+    next_check: u32,
 }
 
 /// A load of the player.
@@ -142,6 +145,7 @@ impl Swarm {
             held: 0,
             verified: 0,
             refused: 0,
+            next_check: 0,
         }
     }
 
@@ -188,10 +192,10 @@ impl Swarm {
                 list_at: object.list_at,
                 own_origin: origin(&locator.url) == origin(&playlist.url),
             };
-            self.objects.add(now, object.root, object.size, place);
+            self.objects.add(now, object, place);
         }
-        let by_root = |object: &ObjectRef| self.objects.by_root(&object.root);
-        let objects = playlist.segments.iter().map(|segment| segment.object.as_ref().and_then(by_root)).collect();
+        let find = |object: &ObjectRef| self.objects.find(object);
+        let objects = playlist.segments.iter().map(|segment| segment.object.as_ref().and_then(find)).collect();
         let old = self.objects.tracks.remove(&playlist.url);
         // The anchor follows its segment: a live window slides.
         let anchor = old.as_ref().and_then(|track| {
@@ -208,7 +212,7 @@ impl Swarm {
     /// The object that a player's request names.
     pub fn object(&self, locator: &Locator) -> Option<Object> {
         let playlists = self.objects.tracks.values().map(|track| &track.playlist);
-        self.objects.by_root(&playlist::find(playlists, &locator.url, locator.range)?.root)
+        self.objects.find(playlist::find(playlists, &locator.url, locator.range)?)
     }
 
     /// Bytes of an object.
@@ -257,7 +261,7 @@ impl Swarm {
         let entry = self.objects.get_mut(object);
         entry.asked = true;
         entry.used = now;
-        if entry.whole() {
+        if entry.ready() {
             self.actions.push_back(Action::Deliver { request, object });
             self.requests.remove(&request);
             return true;
@@ -413,14 +417,17 @@ impl Swarm {
         };
         entry.brought[column] += len;
         self.held += len;
-        self.verified += 1;
+        // Without a proof of the whole, neither count nor word to anybody.
+        if entry.unproven.is_none() {
+            self.verified += 1;
+            self.news.get_or_insert_with(object, Bitfield::default).insert(piece);
+        }
         if let Source::Fetch(fetch) = source
             && let Some(transfer) = self.transfers.get_mut(&fetch)
         {
             transfer.kept += len;
         }
         self.actions.push_back(Action::Keep { source, object, piece });
-        self.news.get_or_insert_with(object, Bitfield::default).insert(piece);
         self.claim_fulfilled(object, piece);
         self.call_off(object, piece);
         self.deliver(object);
@@ -429,7 +436,10 @@ impl Swarm {
     /// Hands a whole object to whoever waits for it.
     fn deliver(&mut self, object: Object) {
         let entry = self.objects.get_mut(object);
-        if !entry.whole() {
+        if !entry.ready() {
+            if entry.whole() {
+                self.ask_for_check(object);
+            }
             return;
         }
         entry.claims.clear();
@@ -445,6 +455,9 @@ impl Swarm {
         let entry = self.objects.get_mut(object);
         self.held -= entry.held_bytes();
         entry.have.clear();
+        if let Some(unproven) = &mut entry.unproven {
+            unproven.check = None;
+        }
         let oid = entry.oid;
         self.news.remove(&object);
         self.actions.push_back(Action::Evict { object });

@@ -5,7 +5,7 @@ use super::{
     text::{Context, Line, StatedRange, duration_ms, lines},
 };
 use crate::{
-    ids::{MAX_OBJECT_SIZE, MAX_SEGMENTS, Root},
+    ids::{HashKind, MAX_OBJECT_SIZE, MAX_SEGMENTS, Root},
     map::sort,
     tags::{
         ObjectKind, ObjectTag, Tag, TagError,
@@ -210,7 +210,7 @@ fn object(tag: &ObjectTag, locator: &Locator) -> Option<ObjectRef> {
     let size_fits = locator.range.is_none_or(|range| range.len == tag.size);
     let list_at = tag.at.filter(|_| locator.range.is_some()).unwrap_or(0);
     let usable = (1..=MAX_OBJECT_SIZE).contains(&tag.size) && size_fits;
-    usable.then_some(ObjectRef { root: tag.root, size: tag.size, list_at })
+    usable.then_some(ObjectRef { root: tag.root, kind: HashKind::Blake3, size: tag.size, list_at })
 }
 
 impl Locator {
@@ -232,7 +232,7 @@ impl MediaPlaylist {
     }
 
     /// Everything that it names, in the order of [`MediaPlaylist::entries`].
-    fn objects_mut(&mut self) -> impl Iterator<Item = (&Locator, &mut Option<ObjectRef>)> {
+    pub(super) fn objects_mut(&mut self) -> impl Iterator<Item = (&Locator, &mut Option<ObjectRef>)> {
         let maps = self.maps.iter_mut().map(|map| (&map.locator, &mut map.object));
         let segments = self.segments.iter_mut().flat_map(|segment| {
             let parts = segment.parts.iter_mut().map(|part| (&part.locator, &mut part.object));

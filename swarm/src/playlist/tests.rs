@@ -1,4 +1,5 @@
 mod delta;
+mod digests;
 mod find;
 mod hostile;
 mod media;
@@ -50,7 +51,7 @@ fn segment_tag(n: u8, size: u64) -> String {
 }
 
 fn object(n: u8, size: u64) -> Option<ObjectRef> {
-    Some(ObjectRef { root: root(n), size, list_at: 0 })
+    Some(ObjectRef { root: root(n), kind: HashKind::Blake3, size, list_at: 0 })
 }
 
 fn range(start: u64, len: u64) -> Option<ByteRange> {

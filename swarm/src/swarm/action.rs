@@ -182,7 +182,8 @@ pub enum Action {
         /// The object.
         object: Object,
     },
-    /// Every piece of the object is kept: hand a copy to the player.
+    /// Every piece of the object is kept: hand a copy to the player. (The origin's own word, if it missed a SHA-256 twice: then
+    /// an `Evict` follows.)
     Deliver {
         /// The player's load.
         request: Request,
@@ -196,6 +197,16 @@ pub enum Action {
         request: Request,
         /// The transfer that brought the whole object.
         fetch: Fetch,
+    },
+    /// Every piece of the object is kept, but only its SHA-256 can say whether they are right: report
+    /// [`super::Swarm::checked`] of the bytes that are kept now.
+    Check {
+        /// The object.
+        object: Object,
+        /// Bytes of it.
+        size: u64,
+        /// Name of this question.
+        check: u32,
     },
     /// HTTP failed and no peer can help: the player decides by its own retry rules.
     Fail {

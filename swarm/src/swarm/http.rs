@@ -121,16 +121,31 @@ impl Swarm {
             self.http.body(transfer.bytes, now.saturating_sub(first));
         }
         let short = transfer.next < transfer.end;
-        let source = Source::Fetch(fetch);
+        let (source, trial) = (Source::Fetch(fetch), transfer.trial);
+        if trial && !short {
+            self.contradicted(object, None);
+        }
         let entry = self.objects.get_mut(object);
         let cvs: Vec<(u32, Cv)> = entry.pending_of(source);
         let fits = match &entry.list {
             _ if short => false,
             List::Known(list) => cvs.iter().all(|(piece, cv)| list.get(*piece as usize) == Some(cv)),
-            // The whole object came without a list: its own pieces are the list if they merge to the root.
+            // Its first pieces went with the list that they hung on: there is nothing to be had of the rest.
+            _ if entry.unproven.is_some() && cvs.len() < entry.count as usize => {
+                self.drop_transfer(fetch);
+                return;
+            }
+            // The whole object came without a list: its own pieces are the list if they merge to the root, or until the
+            // host has checked the whole.
             _ => {
                 let list: Vec<Cv> = cvs.iter().map(|&(_, cv)| cv).collect();
-                let fits = check_list(&list, entry.size, entry.root) == ListCheck::Fits;
+                let fits = match &mut entry.unproven {
+                    Some(unproven) => {
+                        unproven.giver = Some(source);
+                        true
+                    }
+                    None => check_list(&list, entry.size, entry.root) == ListCheck::Fits,
+                };
                 if fits {
                     entry.list = List::Known(list);
                 }
@@ -141,7 +156,9 @@ impl Swarm {
             self.origin_missed(fetch);
             return;
         }
-        entry.origin = Origin::Fits;
+        if entry.unproven.is_none() {
+            entry.origin = Origin::Fits;
+        }
         entry.http_failed = None;
         for (piece, _) in cvs {
             self.objects.get_mut(object).pending.remove(&(source, piece));
@@ -284,11 +301,17 @@ impl Swarm {
     /// The origin's bytes are not those that its playlist hashes. One more copy is asked for past the caches; if that
     /// misses too, the playlist's own origin has the last word for this viewer, and nothing of it is shared.
     fn origin_missed(&mut self, fetch: Fetch) {
-        let Some(transfer) = self.transfers.get_mut(&fetch) else { return };
+        let Some(transfer) = self.transfers.get(&fetch) else { return };
         let (object, trial) = (transfer.object, transfer.trial);
         let source = Source::Fetch(fetch);
-        self.refused += 1;
-        self.actions.push_back(Action::Refused { source, object, what: Refused::Object });
+        let entry = self.entry(object);
+        if entry.unproven.as_ref().is_some_and(|unproven| unproven.giver.is_some()) {
+            // Word against word: the whole copy that is fetched now decides.
+            self.contradicted(object, None);
+        } else {
+            self.refused += 1;
+            self.actions.push_back(Action::Refused { source, object, what: Refused::Object });
+        }
         let entry = self.objects.get_mut(object);
         if !trial {
             entry.origin = Origin::Suspect;
@@ -309,7 +332,9 @@ impl Swarm {
                 self.requests.remove(&request);
                 self.actions.push_back(Action::DeliverUnverified { request, fetch });
             }
-            transfer.kept = transfer.bytes; // played, not wasted
+            if let Some(transfer) = self.transfers.get_mut(&fetch) {
+                transfer.kept = transfer.bytes; // played, not wasted
+            }
             self.unwant(object);
         } else {
             self.fail(object, 0);

@@ -91,7 +91,14 @@ impl Swarm {
                 return;
             }
             let list = std::mem::take(parts);
-            if check_list(&list, entry.size, entry.root) == ListCheck::Fits {
+            let fits = match &mut entry.unproven {
+                Some(unproven) => {
+                    unproven.giver = Some(Source::Peer(from, 0));
+                    list.len() == total as usize
+                }
+                None => check_list(&list, entry.size, entry.root) == ListCheck::Fits,
+            };
+            if fits {
                 self.list_known(object, list);
                 return;
             }
@@ -120,7 +127,7 @@ impl Swarm {
     pub(super) fn give_list(&mut self, peer: Peer, oid: Oid) {
         let list = self.objects.by_oid(oid).and_then(|object| {
             let entry = self.entry(object);
-            entry.known_list().filter(|_| entry.shared()).map(<[Cv]>::to_vec)
+            entry.known_list().filter(|_| entry.given()).map(<[Cv]>::to_vec)
         });
         let Some(list) = list else {
             self.send(peer, &Control::List { oid, total: 0, first: 0, values: Vec::new() });

@@ -3,13 +3,14 @@
 use super::{
     action::{Fetch, Object, Peer, Request, Source},
     bitfield::Bitfield,
+    whole::Unproven,
 };
 use crate::{
     config::GROUP_PIECES,
-    ids::{Millis, Oid, Root, piece_count, piece_len},
+    ids::{HashKind, Millis, Oid, Root, piece_count, piece_len},
     map::{Map, Set},
     pieces::Cv,
-    playlist::{Locator, MediaPlaylist},
+    playlist::{Locator, MediaPlaylist, ObjectRef},
 };
 
 /// The piece list of an object.
@@ -21,7 +22,8 @@ pub(crate) enum List {
     Asked { peer: Peer, since: Millis, parts: Vec<Cv>, http_failed: bool },
     /// An HTTP transfer brings it.
     Fetching(Fetch),
-    /// Checked against the root (one item, the root, for an object of one piece).
+    /// Checked against the root (one item, the root, for an object of one piece), or relied on for now: see
+    /// [`Entry::unproven`].
     Known(Vec<Cv>),
 }
 
@@ -58,11 +60,15 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) root: Root,
+    pub(crate) kind: HashKind,
     pub(crate) oid: Oid,
     pub(crate) size: u64,
     pub(crate) count: u32,
     pub(crate) place: Place,
     pub(crate) list: List,
+    /// There while nothing but the SHA-256 of the whole object could prove anything of it. Once that fits, its list is
+    /// as good as one that merges to a root.
+    pub(crate) unproven: Option<Unproven>,
     pub(crate) have: Bitfield,
     /// Hashes of pieces that wait for the list, by who brought them.
     pub(crate) pending: Map<(Source, u32), Cv>,
@@ -115,9 +121,19 @@ impl Entry {
         }
     }
 
-    /// May be given to peers and taken from them.
+    /// May be taken from peers.
     pub(crate) fn shared(&self) -> bool {
         self.origin == Origin::Fits
+    }
+
+    /// What is held may be announced and given to peers.
+    pub(crate) fn given(&self) -> bool {
+        self.shared() && self.unproven.is_none()
+    }
+
+    /// May be handed to the player.
+    pub(crate) fn ready(&self) -> bool {
+        self.whole() && self.unproven.is_none()
     }
 
     /// Groups of pieces that are claimed and fetched together.
@@ -181,13 +197,16 @@ impl Objects {
         self.index.find(&self.entries, oid, |_| true)
     }
 
-    pub(crate) fn by_root(&self, root: &Root) -> Option<Object> {
-        self.index.find(&self.entries, root.oid(), |entry| entry.root == *root)
+    /// Equal digits of two kinds of hash are two objects.
+    pub(crate) fn find(&self, object: &ObjectRef) -> Option<Object> {
+        let same = |entry: &Entry| entry.root == object.root && entry.kind == object.kind;
+        self.index.find(&self.entries, object.root.oid(), same)
     }
 
     /// The object of this root, made if new; its place is the newest that a playlist gave.
-    pub(crate) fn add(&mut self, now: Millis, root: Root, size: u64, place: Place) -> Object {
-        if let Some(object) = self.by_root(&root) {
+    pub(crate) fn add(&mut self, now: Millis, object: &ObjectRef, place: Place) -> Object {
+        let ObjectRef { root, kind, size, .. } = *object;
+        if let Some(object) = self.find(object) {
             let entry = self.get_mut(object);
             if entry.size == size {
                 entry.place = place;
@@ -196,14 +215,21 @@ impl Objects {
         }
         let object = Object(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
         let count = piece_count(size);
-        let list = if count == 1 { List::Known(vec![root.0]) } else { List::Missing { http_failed: false } };
+        // Beside digests there are no `.pieces` files.
+        let list = match kind {
+            HashKind::Blake3 if count == 1 => List::Known(vec![root.0]),
+            HashKind::Blake3 => List::Missing { http_failed: false },
+            HashKind::Sha256 => List::Missing { http_failed: true },
+        };
         self.entries.push(Entry {
             root,
+            kind,
             oid: root.oid(),
             size,
             count,
             place,
             list,
+            unproven: (kind == HashKind::Sha256).then(Unproven::default),
             have: Bitfield::default(),
             pending: Map::new(),
             requests: Vec::new(),

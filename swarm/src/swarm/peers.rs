@@ -88,7 +88,7 @@ impl Swarm {
         let held: Vec<Control> = self
             .objects
             .iter()
-            .filter(|(_, entry)| !entry.have.is_empty() && entry.shared())
+            .filter(|(_, entry)| !entry.have.is_empty() && entry.given())
             .map(|(_, entry)| Control::Have { oid: entry.oid, pieces: entry.have.to_set(entry.count) })
             .collect();
         for have in held {
@@ -317,9 +317,14 @@ impl Swarm {
                 entry.pending.insert((source, piece), cv);
             }
             Some(false) => {
+                let unproven = entry.unproven.is_some();
                 self.bytes.wasted += len;
-                self.refused += 1;
                 self.actions.push_back(Action::Discard { source, piece: Some(piece) });
+                if unproven {
+                    self.contradicted(object, Some((peer, piece, cv)));
+                    return;
+                }
+                self.refused += 1;
                 self.actions.push_back(Action::Refused { source, object, what: Refused::Piece });
                 self.close(peer, CloseReason::WrongPiece);
             }

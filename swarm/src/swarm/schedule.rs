@@ -91,6 +91,9 @@ impl Swarm {
         let object = want.object;
         let entry = self.entry(object);
         let count = entry.count;
+        if entry.whole() {
+            return; // The host is checking it.
+        }
         if entry.origin != Origin::Fits {
             if !self.transfers.values().any(|transfer| transfer.object == object) {
                 self.start_transfer(object, 0..count, None);
@@ -291,7 +294,7 @@ impl Swarm {
     fn announce(&mut self) {
         for (object, pieces) in std::mem::take(&mut self.news) {
             let entry = self.entry(object);
-            if !entry.shared() {
+            if !entry.given() {
                 continue;
             }
             let pieces = if entry.whole() { entry.have.to_set(entry.count) } else { pieces.to_set(entry.count) };

@@ -31,7 +31,7 @@ impl Swarm {
         let object = self.objects.by_oid(oid);
         let held = object.is_some_and(|object| {
             let entry = self.entry(object);
-            !pieces.is_empty() && entry.shared() && pieces.clone().all(|piece| entry.have.contains(piece))
+            !pieces.is_empty() && entry.given() && pieces.clone().all(|piece| entry.have.contains(piece))
         });
         let (Some(object), true) = (object, held && self.may_upload()) else {
             self.send(peer, &Control::Busy { id, retry_ms: config::BUSY_MS as u32 });

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use marea_swarm::{
-    Action, Millis, Swarm,
+    Action, Millis, Root, Swarm,
     assembly::Assembly,
     config::Config,
     pieces::{ObjectHasher, list_to_bytes},
@@ -17,6 +17,7 @@ use marea_swarm::{
     tags::{MareaTag, ObjectKind, ObjectTag, Tag},
     wire::{Control, PeerKind, decode_control, decode_frame, encode_control},
 };
+use sha2::{Digest, Sha256};
 
 pub const VIDEO: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 const PLAYLIST_URL: &str = "https://edge.example/v/index.m3u8";
@@ -61,6 +62,7 @@ enum Event {
     HttpData { viewer: usize, fetch: Fetch, at: usize, body: std::rc::Rc<Vec<u8>> },
     Message { from: usize, to: usize, bytes: Vec<u8>, data: bool },
     Gone { from: usize, to: usize },
+    Checked { viewer: usize, check: u32, digest: [u8; 32] },
 }
 
 pub struct Viewer {
@@ -103,6 +105,8 @@ pub struct World {
     pub playlist: MediaPlaylist,
     /// From a viewer's arrival until its links are open.
     pub connect_ms: Millis,
+    /// How long a host takes for the SHA-256 of an object.
+    pub check_ms: Millis,
     random: u64,
 }
 
@@ -149,8 +153,26 @@ impl World {
             link: Link { latency: 20, rate: 1_500.0, loss: 0.0 },
             playlist,
             connect_ms: 300,
+            check_ms: 5,
             random: 0x9E37_79B9_7F4A_7C15,
         }
+    }
+
+    /// The same film without tags or piece lists: only the SHA-256 of each segment is known.
+    pub fn digests(segments: usize, size: usize) -> Self {
+        let mut world = Self::vod(segments, size);
+        world.server.files.retain(|url, _| !url.ends_with(".pieces"));
+        world.playlist.tag = None;
+        for segment in &mut world.playlist.segments {
+            segment.object = None;
+        }
+        let files = &world.server.files;
+        world.playlist.add_digests(|locator| {
+            let file = files.get(&locator.url)?;
+            Some((Root(Sha256::digest(file).into()), file.len() as u64))
+        });
+        assert_eq!(world.playlist.locators().count(), segments);
+        world
     }
 
     /// A viewer that arrives in `after` milliseconds.
@@ -304,6 +326,12 @@ impl World {
             }
             Event::HttpData { viewer, fetch, at, body } => self.http_data(viewer, fetch, at, body),
             Event::Message { from, to, bytes, data } => self.message(from, to, &bytes, data),
+            Event::Checked { viewer, check, digest } => {
+                if self.viewers[viewer].alive {
+                    self.viewers[viewer].swarm.checked(self.now, check, &digest);
+                    self.drain(viewer);
+                }
+            }
             Event::Gone { from, to } => {
                 let now = self.now;
                 let viewer = &mut self.viewers[to];
@@ -421,6 +449,14 @@ impl World {
                 let pieces = viewer.store.range((object, 0)..=(object, u32::MAX));
                 let bytes: Vec<u8> = pieces.flat_map(|(_, bytes)| bytes.iter().copied()).collect();
                 self.got(index, request, bytes);
+            }
+            Action::Check { object, size, check } => {
+                let mut hasher = Sha256::new();
+                let pieces = viewer.store.range((object, 0)..=(object, u32::MAX));
+                let held: usize = pieces.map(|(_, bytes)| (hasher.update(bytes), bytes.len()).1).sum();
+                assert_eq!(held as u64, size, "only what is whole is checked");
+                let digest = hasher.finalize().into();
+                self.push(self.check_ms, Event::Checked { viewer: index, check, digest });
             }
             Action::DeliverUnverified { request, fetch } => {
                 let bytes = viewer.trial_bodies.remove(&fetch).expect("only of a reload");

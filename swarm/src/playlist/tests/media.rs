@@ -62,8 +62,8 @@ fn byte_ranges_beyond_4_gib_carry_on_where_the_last_one_ended() {
     let expected = [first, range(5_000_001_000, 500), range(7, 40), range(47, 10), None, range(0, 10)];
     assert_eq!(ranges, expected);
     assert_eq!(playlist.maps[0].locator.range, range(0, 720));
-    assert_eq!(playlist.segments[0].object, Some(ObjectRef { root: root(2), size: 1_000, list_at: 32 }));
-    assert_eq!(playlist.segments[1].object, Some(ObjectRef { root: root(3), size: 500, list_at: 64 }));
+    assert_eq!(playlist.segments[0].object, object(2, 1_000).map(|object| ObjectRef { list_at: 32, ..object }));
+    assert_eq!(playlist.segments[1].object, object(3, 500).map(|object| ObjectRef { list_at: 64, ..object }));
     assert_eq!(playlist.segments[1].line, 11, "the line of EXTINF, wherever EXT-X-BYTERANGE stands");
 }
 
