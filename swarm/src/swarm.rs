@@ -209,6 +209,11 @@ impl Swarm {
         self.resolve_unknown();
     }
 
+    /// The media playlist of this URL, as it was given last: what a delta update leaves out is there.
+    pub fn playlist_of(&self, url: &str) -> Option<&MediaPlaylist> {
+        self.objects.tracks.get(url).map(|track| &track.playlist)
+    }
+
     /// The object that a player's request names.
     pub fn object(&self, locator: &Locator) -> Option<Object> {
         let playlists = self.objects.tracks.values().map(|track| &track.playlist);
@@ -233,12 +238,6 @@ impl Swarm {
         self.objects.get(object).brought
     }
 
-        self.resolve_claims();
-    }
-
-    /// The media playlist of this URL, as it was given last: what a delta update leaves out is there.
-    pub fn playlist_of(&self, url: &str) -> Option<&MediaPlaylist> {
-        self.objects.tracks.get(url).map(|track| &track.playlist)
     /// The player asks for an object that starts at `media_start_ms` on its timeline. False if no playlist names it with
     /// a hash: the host loads it plainly.
     pub fn request(&mut self, now: Millis, request: Request, locator: &Locator, media_start_ms: f64) -> bool {
