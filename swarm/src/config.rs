@@ -46,10 +46,17 @@ pub const GROUP_PIECES: u32 = 4;
 pub const GUARD_MS: Millis = 1_000;
 /// Most bytes that lie unsent in the `data` channel: control traffic shares the association and must not queue behind.
 pub const UNSENT_BYTES: u32 = 65_536;
-/// Longest upload queue per neighbour in milliseconds at its rate; beyond it BUSY is answered.
+/// Longest upload queue in milliseconds at the rate at which we may send; beyond it BUSY is answered.
 pub const UPLOAD_QUEUE_MS: Millis = 400;
 /// Requests per second that one neighbour may make before it is banned as a flood.
 pub const MAX_REQUESTS_PER_SECOND: u32 = 200;
+/// New claims per second that one neighbour may bring; more are ignored. A swarm makes a few a second in all, and each is
+/// passed on to everybody.
+pub const MAX_CLAIMS_PER_SECOND: u32 = 20;
+/// Claims remembered by nonce, so that each is passed on once. A flood takes a second or two.
+pub const CLAIMS_REMEMBERED: usize = 128;
+/// Claims remembered on objects that no playlist names yet.
+pub const MAX_UNKNOWN_CLAIMS: usize = 64;
 /// Control bytes per second that one neighbour may send before it is banned as a flood.
 pub const MAX_CONTROL_BYTES_PER_SECOND: u32 = 256 * 1024;
 /// How often an idle link is pinged, in milliseconds: NAT bindings live 30 s and more.
@@ -64,8 +71,29 @@ pub const MAX_UNKNOWN_OBJECTS: usize = 256;
 pub const MAX_OUTSTANDING_PIECES: u32 = 64;
 /// What a stranger is believed to deliver, in bytes per second (4 Mbit/s).
 pub const STRANGER_RATE: f64 = 500_000.0;
-/// Bytes that may wait in a neighbour's upload queue while its rate is unknown.
-pub const UPLOAD_QUEUE_BYTES: u64 = 512 * 1024;
+/// A round trip this much above its minimum says that a line is full, in milliseconds: less is jitter.
+pub const DELAY_MS: Millis = 100;
+/// A round trip's minimum is that of the last one to two such spans, in milliseconds.
+pub const RTT_MIN_MS: Millis = 10_000;
+/// Round trips of this age and younger tell whether our own line is full, in milliseconds.
+pub const DELAY_WINDOW_MS: Millis = 3_000;
+/// How often a link that carries media is pinged, in milliseconds: delay is to be noticed soon.
+pub const BUSY_PING_MS: Millis = 1_000;
+/// Shortest time between two halvings of the upload rate, and from the last until it recovers, in milliseconds.
+pub const BACK_OFF_MS: Millis = 3_000;
+/// Share by which the upload rate recovers each second.
+pub const RECOVERY: f64 = 0.1;
+/// The upload rate is never halved below this, in bytes per second (256 kbit/s).
+pub const UPLOAD_FLOOR: f64 = 32_000.0;
+/// Shortest time over which the uplink is measured, in milliseconds. A line that takes half a piece sooner is wider than any
+/// default limit.
+pub const UPLINK_SAMPLE_MS: Millis = 40;
+/// A channel that took nothing for this long is stuck, in milliseconds.
+pub const STUCK_MS: Millis = 1_000;
+/// Our half of the uplink may be saved up for this long, in seconds: one segment's time, in which each is passed on once.
+pub const SHARE_SECONDS: f64 = 4.0;
+/// Shortest wait for the right to send more, in milliseconds.
+pub const PUMP_MS: Millis = 5;
 /// How long a neighbour that was silent or busy is not asked again, in milliseconds.
 pub const BUSY_MS: Millis = 1_000;
 /// Most claims by HTTP under way at once: more would only fill the line.
@@ -90,10 +118,12 @@ pub const IDLE_TICK_MS: Millis = 1_000;
 pub const MAX_UNKNOWN_SETS: usize = 64;
 /// Shortest time between two re-reads of a playlist because a neighbour is ahead of it, in milliseconds.
 pub const RELOAD_MS: Millis = 1_000;
+/// Spread of such re-reads, in milliseconds: everybody hears of a new segment at the same moment.
+pub const RELOAD_SPREAD_MS: Millis = 200;
 /// Shortest time over which a neighbour's rate is measured, in milliseconds.
 pub const RATE_SAMPLE_MS: Millis = 200;
 /// Most pieces in one REQUEST: a longer run is several, so that a cancelled one wastes little.
-pub const REQUEST_PIECES: u32 = 8;
+pub const REQUEST_PIECES: u32 = 4;
 /// Most urgent transfers by HTTP at once.
 pub const MAX_URGENT_FETCHES: usize = 6;
 /// Spread of the guard, in milliseconds, so that viewers in step do not ask the server in step.

@@ -40,7 +40,7 @@ pub use action::{
 
 use self::{
     bitfield::Bitfield,
-    estimate::{HttpSpeed, Spread},
+    estimate::{HttpSpeed, Spread, Uplink},
     http::Transfer,
     neighbour::Neighbour,
     object::{Entry, Objects, Place, Track},
@@ -70,6 +70,8 @@ pub struct Swarm {
     /// Our id at signaling; empty before `joined`.
     me: String,
     salt: Vec<u8>,
+    /// What fixes our rank among claimers.
+    draw_key: u64,
     population: u32,
 
     objects: Objects,
@@ -78,6 +80,8 @@ pub struct Swarm {
     /// Pieces to announce.
     news: Map<Object, Bitfield>,
     reloaded: Millis,
+    /// When the playlist is to be re-read because a neighbour is ahead of it.
+    reload_at: Option<Millis>,
 
     transfers: Map<Fetch, Transfer>,
     next_fetch: u32,
@@ -87,11 +91,17 @@ pub struct Swarm {
     /// Until when first neighbours are expected, and then word of what they have: what is not urgent waits for them.
     expecting: Millis,
     next_request: u32,
+    /// Claims heard lately, by nonce.
+    claims_heard: VecDeque<u32>,
+    /// Claims on objects that no playlist names yet.
+    unknown_claims: Vec<claims::Heard>,
     /// From "claim heard" to "group held here", in milliseconds.
     spread: Spread,
-    /// Bytes that may be uploaded now.
-    upload_tokens: f64,
-    upload_at: Millis,
+    uplink: Uplink,
+    /// What neighbours were told of it, in bytes per second.
+    told_uplink: u32,
+    /// Uploads may go on.
+    pump: bool,
     /// Neighbour whose turn it is.
     upload_turn: Option<Peer>,
 
@@ -126,20 +136,25 @@ impl Swarm {
             actions: VecDeque::new(),
             me: String::new(),
             salt: Vec::new(),
+            draw_key: 0,
             population: 1,
             requests: Map::new(),
             playback: Playback { rate: 1.0, ..Playback::default() },
             news: Map::new(),
             reloaded: 0,
+            reload_at: None,
             transfers: Map::new(),
             next_fetch: 0,
             http: HttpSpeed::new(),
             neighbours: Map::new(),
             expecting: now + config::JOIN_MS,
             next_request: 0,
+            claims_heard: VecDeque::new(),
+            unknown_claims: Vec::new(),
             spread: Spread::new(config::SPREAD_MS),
-            upload_tokens: 0.0,
-            upload_at: now,
+            uplink: Uplink::new(now),
+            told_uplink: 0,
+            pump: false,
             upload_turn: None,
             bytes: Bytes::default(),
             held: 0,
@@ -154,6 +169,13 @@ impl Swarm {
         self.touch(now);
         self.me = peer_id.to_owned();
         self.salt = salt.to_vec();
+        self.draw_key = self.draw_key(peer_id);
+        let keys: Vec<(Peer, u64)> = self.neighbours.iter().map(|(&p, n)| (p, self.draw_key(&n.setup.id))).collect();
+        for (peer, key) in keys {
+            if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+                neighbour.draw_key = key;
+            }
+        }
         self.population = 0;
         self.population(now, population);
     }
@@ -176,7 +198,7 @@ impl Swarm {
         let changed = uploads != self.config.upload;
         self.config = config;
         if changed {
-            self.broadcast(&Control::Status { uploads, uplink: 0 }, None);
+            self.broadcast(&self.status(), None);
             if !uploads {
                 self.refuse_queued();
             }
@@ -207,6 +229,7 @@ impl Swarm {
         let track = Track { playlist: playlist.clone(), objects, anchor, active };
         self.objects.tracks.insert(playlist.url.clone(), track);
         self.resolve_unknown();
+        self.resolve_claims();
     }
 
     /// The media playlist of this URL, as it was given last: what a delta update leaves out is there.
@@ -296,14 +319,18 @@ impl Swarm {
             self.scheduled = self.now;
             self.schedule();
         }
+        if self.actions.is_empty() && std::mem::take(&mut self.pump) {
+            self.pump_uploads();
+        }
         self.actions.pop_front()
     }
 
     /// When [`Swarm::timeout`] is to be called.
     pub fn next_timeout(&self) -> Option<Millis> {
-        let busy = !self.objects.wanted.is_empty()
-            || self.neighbours.values().any(|n| !n.asked.is_empty() || !n.uploads_queued.is_empty());
-        if busy {
+        let busy = !self.objects.wanted.is_empty() || self.neighbours.values().any(|n| !n.asked.is_empty());
+        if let Some(pump) = self.next_pump() {
+            Some(pump.min(self.scheduled + config::TICK_MS))
+        } else if busy {
             Some(self.scheduled + config::TICK_MS)
         } else if self.neighbours.is_empty() {
             None
@@ -315,7 +342,7 @@ impl Swarm {
     /// The time has come.
     pub fn timeout(&mut self, now: Millis) {
         self.touch(now);
-        self.dirty = true;
+        self.pump = true;
     }
 
     /// New neighbours wanted from signaling now, those that are connecting not counted. While there is room at all it is

@@ -33,6 +33,9 @@ pub const MAX_NAME_LEN: usize = 1_024;
 /// Most bytes of a playlist in one TEXT.
 pub const MAX_TEXT_PART: usize = 32 * 1_024;
 
+/// Most times that a claim is passed on: ten viewers are known to each, so 6 steps would reach a million.
+pub const MAX_HOPS: u8 = 8;
+
 /// Most pieces of one REQUEST.
 pub const MAX_REQUEST_PIECES: u32 = 256;
 
@@ -110,7 +113,7 @@ pub enum Control {
         nonce: u32,
         /// Time until it lapses, in milliseconds.
         ttl_ms: u32,
-        /// 0 from the claimant itself, 1 from a neighbour that forwards it. Forwarded once.
+        /// 0 from the claimant itself, one more from each that passes it on, up to [`MAX_HOPS`].
         hops: u8,
     },
     /// A claim is given up: its fetch failed.

@@ -1,8 +1,9 @@
 //! Who fetches the first copy: suppression timers and flooded claims (design §4).
 //!
 //! When nobody near has a group of pieces, each viewer that wants it waits a little by its rank in a hash that nobody can
-//! choose, then claims the group aloud and fetches it; who hears the claim waits for the pieces instead. With partial
-//! views this needs far fewer copies than electing a fetcher by hash alone.
+//! choose, then claims the group aloud and fetches it; who hears the claim passes it on and waits for the pieces instead.
+//! Every viewer passes each claim on once, so that it reaches all of them within a few round trips although each knows only
+//! a few others, and also those whose playlist does not name the object yet.
 
 use super::{
     Swarm,
@@ -12,96 +13,174 @@ use super::{
 use crate::{
     config,
     ids::{Millis, Oid},
-    wire::Control,
+    map::sort,
+    wire::{Control, MAX_HOPS},
 };
+
+/// A claim as it was heard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    pub(super) oid: Oid,
+    pub(super) first: u32,
+    pub(super) count: u16,
+    pub(super) nonce: u32,
+    pub(super) ttl_ms: u32,
+    pub(super) hops: u8,
+    pub(super) at: Millis,
+}
 
 impl Swarm {
     /// When this viewer may claim `group`, wanted since `since` and due at `deadline`.
     pub(super) fn claim_time(&self, object: Object, group: u32, since: Millis, deadline: f64, guard: f64) -> Millis {
         let n = f64::from(self.population.max(2));
+        // After a claim that came to nothing the timers run again: else all would fire at the moment it lapses.
+        let since = self.entry(object).claims.get(&group).map_or(since, |claim| since.max(claim.expires));
         let slack = deadline - guard - self.spread.high() - since as f64;
         let (low, high) = config::CLAIM_DELAY_MS;
         let delay = (slack / (1.0 + n).ln()).clamp(low, high);
-        let rank = self.rank(object, group);
-        since + (delay * (1.0 + rank).ln()) as Millis
+        since + (delay * (1.0 + self.rank(object, group)).ln()) as Millis
     }
 
     /// How many viewers come before this one: counted among the neighbours if they are all there are, else estimated.
     fn rank(&self, object: Object, group: u32) -> f64 {
+        let mine = self.draw(object, group, self.draw_key);
         let open = || self.neighbours.values().filter(|n| n.open);
-        let mine = self.draw(object, group, &self.me);
         if open().count() + 1 >= self.population as usize {
-            return open().filter(|n| self.draw(object, group, &n.setup.id) < mine).count() as f64;
+            return open().filter(|n| n.uploads && self.draw(object, group, n.draw_key) < mine).count() as f64;
         }
-        mine * f64::from(self.population)
+        // Who has a wide uplink spreads a copy sooner, so it comes sooner.
+        let mut uplinks: Vec<u32> = open().map(|n| n.uplink).filter(|&uplink| uplink > 0).collect();
+        sort(&mut uplinks, |a, b| a < b);
+        let factor = match uplinks.get(uplinks.len() / 2) {
+            Some(&median) if self.told_uplink > 0 => f64::from(median) / f64::from(self.told_uplink),
+            _ => 1.0,
+        };
+        mine * f64::from(self.population) * factor.clamp(0.25, 8.0)
     }
 
-    /// A number in `[0, 1)` that the salt, the group and the peer's id fix.
-    fn draw(&self, object: Object, group: u32, peer: &str) -> f64 {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.salt).update(&self.entry(object).root.0).update(&group.to_le_bytes());
-        let hash = hasher.update(peer.as_bytes()).finalize();
-        let mut first = [0; 8];
-        first.copy_from_slice(&hash.as_bytes()[..8]);
-        (u64::from_le_bytes(first) >> 11) as f64 / (1u64 << 53) as f64
+    /// What fixes a peer's draws: a hash of the salt, which signaling makes, and of the id, which signaling gives.
+    pub(super) fn draw_key(&self, id: &str) -> u64 {
+        let hash = blake3::Hasher::new().update(&self.salt).update(id.as_bytes()).finalize();
+        hash.as_bytes().iter().take(8).fold(0, |key, &byte| key << 8 | u64::from(byte))
+    }
+
+    /// A number in `[0, 1)` that the peer, the object and the group fix. The key is a hash already; it is spread over objects
+    /// and groups by the finalizer of MurmurHash3, a thousandth of the cost of another BLAKE3 for every neighbour and group.
+    pub(super) fn draw(&self, object: Object, group: u32, key: u64) -> f64 {
+        let oid = u64::from_le_bytes(self.entry(object).oid.0);
+        let mut mixed = key ^ oid.wrapping_add(u64::from(group).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        for factor in [0xFF51_AFD7_ED55_8CCD, 0xC4CE_B9FE_1A85_EC53, 1] {
+            mixed = (mixed ^ (mixed >> 33)).wrapping_mul(factor);
+        }
+        (mixed >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Claims pieces from `first` and fetches them.
     pub(super) fn claim(&mut self, object: Object, first: u32, end: u32) {
         let nonce = u32::from_le_bytes(self.rng.bytes());
-        let ttl = (self.spread.high() * 1.3).max(config::CLAIM_MS as f64).min(config::MAX_CLAIM_MS as f64);
-        let entry = self.entry(object);
-        let message = Control::Claim {
-            oid: entry.oid,
-            first,
-            count: u16::try_from(end - first).unwrap_or(u16::MAX),
-            nonce,
-            ttl_ms: ttl as u32,
-            hops: 0,
-        };
-        self.broadcast(&message, None);
+        let count = u16::try_from(end - first).unwrap_or(u16::MAX);
+        let ttl_ms = self.claim_life() as u32;
+        let oid = self.entry(object).oid;
+        self.remember_claim(nonce);
+        self.broadcast(&Control::Claim { oid, first, count, nonce, ttl_ms, hops: 0 }, None);
         self.start_transfer(object, first..end, Some(nonce));
     }
 
-    /// A neighbour claims pieces, or passes on a claim.
-    pub(super) fn claim_heard(&mut self, from: Peer, oid: Oid, pieces: (u32, u16), nonce: u32, ttl_ms: u32, hops: u8) {
-        let now = self.now;
-        let Some(object) = self.objects.by_oid(oid) else {
-            self.unknown_object();
-            return;
-        };
-        let longest = ((self.spread.high() * 1.3) as Millis).clamp(config::CLAIM_MS, config::MAX_CLAIM_MS);
-        let expires = now + Millis::from(ttl_ms).min(longest);
-        let (first, count) = (pieces.0, u32::from(pieces.1));
-        let entry = self.objects.get_mut(object);
-        let Some(end) = first.checked_add(count).filter(|&end| end <= entry.count && count > 0) else { return };
-        let mut fresh = false;
-        for group in 0..entry.groups() {
-            let range = entry.group(group);
-            if range.start >= end || range.end <= first {
-                continue;
-            }
-            // The first claim of a group is kept until it lapses: a later one cannot prolong it.
-            let live = entry.claims.get(&group).is_some_and(|claim| claim.expires > now);
-            if !live {
-                entry.claims.insert(group, Claim { nonce, heard: now, expires });
-                fresh = true;
+    /// How long a claim is believed: it must outlive the spread of the group, and a false one must not hold it for long.
+    fn claim_life(&self) -> Millis {
+        ((self.spread.high() * 1.3) as Millis).clamp(config::CLAIM_MS, config::MAX_CLAIM_MS)
+    }
+
+    /// False if this claim was heard before.
+    fn remember_claim(&mut self, nonce: u32) -> bool {
+        let fresh = !self.claims_heard.contains(&nonce);
+        if fresh {
+            self.claims_heard.push_back(nonce);
+            if self.claims_heard.len() > config::CLAIMS_REMEMBERED {
+                self.claims_heard.pop_front();
             }
         }
-        if fresh && hops == 0 {
-            let message = Control::Claim { oid, first, count: pieces.1, nonce, ttl_ms, hops: 1 };
-            self.broadcast(&message, Some(from));
+        fresh
+    }
+
+    /// A neighbour claims pieces, or passes on a claim.
+    pub(super) fn claim_heard(&mut self, from: Peer, claim: Heard) {
+        let now = self.now;
+        // Each comes once from every neighbour that heard it; only the first is news.
+        if !self.remember_claim(claim.nonce)
+            || !self.neighbours.get_mut(&from).is_some_and(|n| n.claims_allowed.take(now, 1))
+        {
+            return;
+        }
+        let news = match self.objects.by_oid(claim.oid) {
+            Some(object) => self.take_claim(object, claim),
+            None => {
+                self.unknown_object();
+                let room = self.unknown_claims.len() < config::MAX_UNKNOWN_CLAIMS;
+                if room {
+                    self.unknown_claims.push(claim);
+                }
+                room
+            }
+        };
+        if news && claim.hops < MAX_HOPS {
+            let Heard { oid, first, count, nonce, ttl_ms, hops, .. } = claim;
+            self.broadcast(&Control::Claim { oid, first, count, nonce, ttl_ms, hops: hops + 1 }, Some(from));
+        }
+    }
+
+    /// Notes a claim; false if it says nothing new.
+    pub(super) fn take_claim(&mut self, object: Object, claim: Heard) -> bool {
+        let mut life = Millis::from(claim.ttl_ms).min(self.claim_life());
+        if let Some(deadline) = self.deadline(object) {
+            // Room is left to fetch it ourselves if the claim comes to nothing.
+            let slack = deadline - config::GUARD_MS as f64 - claim.at as f64;
+            life = life.min((0.7 * slack.max(0.0)) as Millis);
+        }
+        let expires = claim.at + life;
+        let entry = self.objects.get_mut(object);
+        let (first, count) = (claim.first, u32::from(claim.count));
+        let Some(end) = first.checked_add(count).filter(|&end| end <= entry.count && count > 0) else { return false };
+        let mut news = false;
+        for group in first / config::GROUP_PIECES..end.div_ceil(config::GROUP_PIECES) {
+            // The first claim of a group is kept until it lapses: a later one cannot prolong it.
+            if !entry.claimed(group, claim.at) {
+                entry.claims.insert(group, Claim { nonce: claim.nonce, heard: claim.at, expires });
+                news = true;
+            }
+        }
+        news
+    }
+
+    /// A playlist came: claims on objects then unknown may have a name now.
+    pub(super) fn resolve_claims(&mut self) {
+        let now = self.now;
+        for claim in std::mem::take(&mut self.unknown_claims) {
+            match self.objects.by_oid(claim.oid) {
+                Some(object) => {
+                    self.take_claim(object, claim);
+                }
+                None if now < claim.at + config::MAX_CLAIM_MS => self.unknown_claims.push(claim),
+                None => {}
+            }
         }
     }
 
     /// A claim is given up.
     pub(super) fn unclaim_heard(&mut self, from: Peer, oid: Oid, first: u32, nonce: u32, hops: u8) {
-        let Some(object) = self.objects.by_oid(oid) else { return };
-        let claims = &mut self.objects.get_mut(object).claims;
-        let before = claims.len();
-        claims.retain(|_, claim| claim.nonce != nonce);
-        if claims.len() < before && hops == 0 {
-            self.broadcast(&Control::Unclaim { oid, first, nonce, hops: 1 }, Some(from));
+        let now = self.now;
+        let unknown = self.unknown_claims.len();
+        self.unknown_claims.retain(|claim| claim.nonce != nonce);
+        let mut news = self.unknown_claims.len() < unknown;
+        if let Some(object) = self.objects.by_oid(oid) {
+            for (_, claim) in &mut self.objects.get_mut(object).claims {
+                if claim.nonce == nonce && claim.expires > now {
+                    (claim.expires, news) = (now, true);
+                }
+            }
+        }
+        if news && hops < MAX_HOPS {
+            self.broadcast(&Control::Unclaim { oid, first, nonce, hops: hops + 1 }, Some(from));
         }
     }
 

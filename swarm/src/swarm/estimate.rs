@@ -1,6 +1,10 @@
-//! What is believed about speed: of HTTP, of a neighbour, of the spread of a claim.
+//! What is believed about speed: of HTTP, of a neighbour, of our own uplink, of the spread of a claim.
 
-use crate::ids::{Millis, PIECE_SIZE};
+use crate::{
+    config,
+    ids::{Millis, PIECE_SIZE},
+    wire::FRAME_PAYLOAD,
+};
 
 /// A mean that also knows how far samples stray from it, as RFC 6298 does for round trips.
 #[derive(Clone, Copy, Debug)]
@@ -93,5 +97,148 @@ impl Rate {
 
     pub(crate) fn get(&self, now: Millis) -> f64 {
         self.value * (-(now.saturating_sub(self.at) as f64) / Self::TAU).exp()
+    }
+}
+
+/// Our own uplink: what it bears, and what may be sent now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uplink {
+    /// Bytes per second that left the channels while something waited in them; 0 while that is not known.
+    measured: f64,
+    /// Since when something waits in the channels, and bytes that left them since.
+    busy: Option<(Millis, u64)>,
+    /// Ceiling in bytes per second: the configured one, less after delay.
+    limit: f64,
+    /// When the ceiling was halved last.
+    halved: Millis,
+    /// Bytes that the ceiling lets go now.
+    tokens: f64,
+    /// Bytes that our half of the line lets go now.
+    share: f64,
+    at: Millis,
+}
+
+impl Uplink {
+    pub(crate) fn new(now: Millis) -> Self {
+        Self { measured: 0.0, busy: None, limit: f64::INFINITY, halved: 0, tokens: 0.0, share: f64::INFINITY, at: now }
+    }
+
+    /// Bytes per second at which a queue empties.
+    pub(crate) fn rate(&self) -> f64 {
+        if self.measured > 0.0 { self.limit.min(self.measured) } else { self.limit }
+    }
+
+    /// Whether a frame may go.
+    pub(crate) fn free(&self) -> bool {
+        self.tokens > 0.0 && self.share > 0.0
+    }
+
+    /// Bytes that may lie unsent in all channels together: a sixteenth of a second's worth, since all that the viewer does
+    /// waits behind them.
+    pub(crate) fn unsent(&self) -> u32 {
+        if self.measured > 0.0 { (self.rate() / 16.0) as u32 } else { config::UNSENT_BYTES }.max(FRAME_PAYLOAD)
+    }
+
+    /// What the line bears in bytes per second, 0 if unknown.
+    pub(crate) fn measured(&self) -> f64 {
+        self.measured
+    }
+
+    /// Earns tokens; `most` is the configured ceiling in bytes per second.
+    pub(crate) fn refill(&mut self, now: Millis, most: f64) {
+        let elapsed = now.saturating_sub(self.at) as f64 / 1_000.0;
+        self.at = now;
+        if now > self.halved + config::BACK_OFF_MS {
+            self.limit *= 1.0 + config::RECOVERY * elapsed;
+        }
+        self.limit = self.limit.min(most);
+        // At most a quarter second's worth at once, but a piece at least.
+        let burst = (self.limit / 4.0).max(f64::from(PIECE_SIZE));
+        self.tokens = (self.tokens + self.limit.min(1e12) * elapsed).min(burst);
+        // Half of the line is everybody else's. Over a while, not at each moment: what is new is passed on in a burst, and
+        // the queue that others meet is kept short by other means.
+        let half = self.measured / 2.0;
+        if half > 0.0 {
+            self.share = (self.share + half * elapsed).min(half * config::SHARE_SECONDS);
+        }
+    }
+
+    /// A frame went into a channel.
+    pub(crate) fn sent(&mut self, now: Millis, bytes: u32) {
+        self.tokens -= f64::from(bytes);
+        self.share -= f64::from(bytes);
+        self.busy.get_or_insert((now, 0));
+    }
+
+    /// Bytes left the channels; `waiting` says whether any are left in them.
+    pub(crate) fn left(&mut self, now: Millis, bytes: u64, waiting: bool) {
+        let Some((since, left)) = &mut self.busy else { return };
+        *left += bytes;
+        let elapsed = now.saturating_sub(*since);
+        if *left >= u64::from(PIECE_SIZE) / 2 && elapsed >= config::UPLINK_SAMPLE_MS {
+            let sample = *left as f64 * 1_000.0 / elapsed as f64;
+            // A connection that begins is slower than the line: what was faster is nearer to the truth.
+            self.measured = sample.max(0.9 * self.measured + 0.1 * sample);
+            self.busy = waiting.then_some((now, 0));
+        } else if !waiting {
+            self.busy = None;
+        }
+    }
+
+    /// The line is full while we send `sent` bytes per second.
+    pub(crate) fn back_off(&mut self, now: Millis, sent: f64) {
+        // A line that we hardly use is full of something else; and one halving takes a moment to show.
+        if sent > config::UPLOAD_FLOOR && now > self.halved + config::BACK_OFF_MS {
+            self.limit = (self.rate().min(sent) / 2.0).max(config::UPLOAD_FLOOR);
+            self.halved = now;
+        }
+    }
+
+    /// Milliseconds until a frame may be sent.
+    pub(crate) fn wait(&self) -> Millis {
+        let wait = |missing: f64, rate: f64| if missing < 0.0 { -missing * 1_000.0 / rate.max(1.0) } else { 0.0 };
+        wait(self.tokens, self.limit).max(wait(self.share, self.measured / 2.0)) as Millis + config::PUMP_MS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_a_narrow_line_is_used() {
+        let mut uplink = Uplink::new(0);
+        let mut sent = 0;
+        // A line of 100 kB/s that is asked for more than it has, for 100 s.
+        let mut line = 0.0f64;
+        for now in (0..100_000).step_by(10) {
+            uplink.refill(now, 1_250_000.0);
+            let left = line.min(1_000.0);
+            line -= left;
+            uplink.left(now, left as u64, line > 0.0);
+            while uplink.free() && line < f64::from(uplink.unsent()) {
+                uplink.sent(now, FRAME_PAYLOAD);
+                line += f64::from(FRAME_PAYLOAD);
+                sent += FRAME_PAYLOAD;
+            }
+        }
+        assert!((90_000.0..110_000.0).contains(&uplink.measured()), "{}", uplink.measured());
+        assert!((4_800_000..5_700_000).contains(&sent), "{sent} bytes in 100 s");
+    }
+
+    #[test]
+    fn delay_halves_and_time_heals() {
+        let mut uplink = Uplink::new(0);
+        uplink.refill(0, 1_000_000.0);
+        uplink.back_off(5_000, 800_000.0);
+        assert_eq!(uplink.rate(), 400_000.0);
+        uplink.back_off(5_100, 400_000.0);
+        assert_eq!(uplink.rate(), 400_000.0, "one halving at a time");
+        for second in 6..60 {
+            uplink.refill(second * 1_000, 1_000_000.0);
+        }
+        assert_eq!(uplink.rate(), 1_000_000.0);
+        uplink.back_off(90_000, 1_000.0);
+        assert_eq!(uplink.rate(), 1_000_000.0, "not our doing");
     }
 }

@@ -74,6 +74,11 @@ pub(crate) struct Neighbour {
     pub(crate) unknown: Map<Oid, Vec<PieceSet>>,
     pub(crate) heard: Millis,
     pub(crate) rtt: Spread,
+    /// Smallest round trips of this span and of the one before, and when this one began.
+    rtt_min: (f64, f64, Millis),
+    /// When a round trip was measured last, and how far it was above the minimum.
+    pub(crate) rtt_at: Millis,
+    pub(crate) delay: f64,
     pub(crate) ping: Option<(u32, Millis)>,
     pub(crate) pinged: Millis,
 
@@ -93,16 +98,22 @@ pub(crate) struct Neighbour {
     pub(crate) uploads_queued: VecDeque<Upload>,
     /// Bytes unsent in its `data` channel.
     pub(crate) unsent: u32,
+    /// When bytes left it last, or came into it when it was empty.
+    pub(crate) drained_at: Millis,
     pub(crate) up: Rate,
 
     pub(crate) requests_allowed: Allowance,
     pub(crate) control_allowed: Allowance,
+    /// Claims that are news.
+    pub(crate) claims_allowed: Allowance,
     /// Our HELLO's nonce.
     pub(crate) nonce: [u8; 16],
+    /// What fixes its rank among claimers.
+    pub(crate) draw_key: u64,
 }
 
 impl Neighbour {
-    pub(crate) fn new(now: Millis, setup: PeerSetup, nonce: [u8; 16]) -> Self {
+    pub(crate) fn new(now: Millis, setup: PeerSetup, nonce: [u8; 16], draw_key: u64) -> Self {
         Self {
             setup,
             kind: PeerKind::Viewer,
@@ -114,6 +125,9 @@ impl Neighbour {
             unknown: Map::new(),
             heard: now,
             rtt: Spread::new(100.0),
+            rtt_min: (f64::INFINITY, f64::INFINITY, now),
+            rtt_at: 0,
+            delay: 0.0,
             ping: None,
             pinged: now,
             asked: Map::new(),
@@ -126,11 +140,25 @@ impl Neighbour {
             burst: (now, 0),
             uploads_queued: VecDeque::new(),
             unsent: 0,
+            drained_at: now,
             up: Rate::default(),
             requests_allowed: Allowance::new(config::MAX_REQUESTS_PER_SECOND, now),
             control_allowed: Allowance::new(config::MAX_CONTROL_BYTES_PER_SECOND, now),
+            claims_allowed: Allowance::new(config::MAX_CLAIMS_PER_SECOND, now),
             nonce,
+            draw_key,
         }
+    }
+
+    /// A round trip took `ms`.
+    pub(crate) fn round_trip(&mut self, now: Millis, ms: f64) {
+        self.rtt.add(ms);
+        let (this, before, since) = &mut self.rtt_min;
+        if now >= *since + config::RTT_MIN_MS {
+            (*before, *this, *since) = (*this, f64::INFINITY, now);
+        }
+        *this = this.min(ms);
+        (self.rtt_at, self.delay) = (now, ms - this.min(*before));
     }
 
     pub(crate) fn has_piece(&self, object: Object, piece: u32) -> bool {

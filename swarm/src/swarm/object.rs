@@ -73,6 +73,8 @@ pub(crate) struct Entry {
     /// Hashes of pieces that wait for the list, by who brought them.
     pub(crate) pending: Map<(Source, u32), Cv>,
     pub(crate) requests: Vec<Request>,
+    /// When a playlist named it first.
+    pub(crate) listed: Millis,
     /// Since when the player waits for it while it is not whole.
     pub(crate) wanted_since: Option<Millis>,
     /// The player asked for it at least once.
@@ -233,6 +235,7 @@ impl Objects {
             have: Bitfield::default(),
             pending: Map::new(),
             requests: Vec::new(),
+            listed: now,
             wanted_since: None,
             asked: false,
             origin: Origin::Fits,

@@ -6,6 +6,7 @@ use super::{
     Swarm,
     action::{Action, CloseReason, Object, Peer, PeerSetup, Placement, Refused, Source},
     bitfield::Bitfield,
+    claims::Heard,
     neighbour::{Asked, Neighbour, all_frames},
     object::Origin,
 };
@@ -24,7 +25,8 @@ impl Swarm {
         let nonce = self.rng.bytes();
         let proof = proof::proof(&self.key, setup.role, &nonce, &setup.local_fingerprint, &setup.remote_fingerprint);
         let versions = (*WIRE_VERSIONS.start(), *WIRE_VERSIONS.end());
-        self.neighbours.insert(peer, Neighbour::new(self.now, setup, nonce));
+        let draw_key = self.draw_key(&setup.id);
+        self.neighbours.insert(peer, Neighbour::new(self.now, setup, nonce, draw_key));
         self.send(peer, &Control::Hello(Hello { versions, kind: self.kind, nonce, proof }));
     }
 
@@ -84,7 +86,7 @@ impl Swarm {
         if open == 1 && self.now < self.expecting {
             self.expecting = self.now + config::FIRST_HAVE_MS;
         }
-        self.send(peer, &Control::Status { uploads: self.config.upload, uplink: 0 });
+        self.send(peer, &self.status());
         let held: Vec<Control> = self
             .objects
             .iter()
@@ -116,7 +118,8 @@ impl Swarm {
                 }
             }
             Control::Claim { oid, first, count, nonce, ttl_ms, hops } => {
-                self.claim_heard(peer, oid, (first, count), nonce, ttl_ms, hops);
+                let at = self.now;
+                self.claim_heard(peer, Heard { oid, first, count, nonce, ttl_ms, hops, at });
             }
             Control::Unclaim { oid, first, nonce, hops } => self.unclaim_heard(peer, oid, first, nonce, hops),
             Control::ListGet { oid } => {
@@ -145,7 +148,8 @@ impl Swarm {
                 if let Some(neighbour) = self.neighbours.get_mut(&peer)
                     && let Some((_, sent)) = neighbour.ping.take_if(|(asked, _)| *asked == nonce)
                 {
-                    neighbour.rtt.add(now.saturating_sub(sent) as f64);
+                    neighbour.round_trip(now, now.saturating_sub(sent) as f64);
+                    self.delay_seen();
                 }
             }
             Control::Bye { .. } => self.close(peer, CloseReason::Left),
@@ -187,9 +191,18 @@ impl Swarm {
         }
     }
 
-    /// A neighbour named an object that no playlist here names: re-read the newest one, at most once a second.
+    /// A neighbour named an object that no playlist here names: the newest is re-read soon, at most once a second. Not at
+    /// once, since the claim that named it reaches all viewers within a moment.
     pub(super) fn unknown_object(&mut self) {
-        if self.now < self.reloaded + config::RELOAD_MS {
+        if self.reload_at.is_none() {
+            let wait = u64::from(self.rng.bytes::<1>()[0]) * config::RELOAD_SPREAD_MS / 256;
+            self.reload_at = Some(self.now.max(self.reloaded + config::RELOAD_MS) + wait);
+        }
+    }
+
+    /// Re-reads the newest playlist if that is due.
+    pub(super) fn reload_if_due(&mut self) {
+        if self.reload_at.take_if(|at| *at <= self.now).is_none() {
             return;
         }
         let live = self.objects.tracks.values().filter(|track| !track.playlist.ended);
@@ -208,6 +221,9 @@ impl Swarm {
                 found.extend(object.map(|object| (peer, object, std::mem::take(sets))));
                 object.is_none()
             });
+        }
+        if !found.is_empty() {
+            self.reload_at = None; // the player's own poll was sooner
         }
         for (peer, object, sets) in found {
             for set in sets {
@@ -373,7 +389,9 @@ impl Swarm {
             if last.is_some_and(|since| now >= since.max(neighbour.frame_at) + neighbour.patience()) {
                 self.passed_over(peer);
             }
-            if self.neighbours.get(&peer).is_some_and(|n| now >= n.pinged + config::PING_MS) {
+            let every =
+                |n: &Neighbour| if n.uploads_queued.is_empty() { config::PING_MS } else { config::BUSY_PING_MS };
+            if self.neighbours.get(&peer).is_some_and(|n| now >= n.pinged + every(n)) {
                 self.ping(peer);
             }
         }

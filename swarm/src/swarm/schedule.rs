@@ -9,7 +9,12 @@ use super::{
     neighbour::Neighbour,
     object::{List, Origin},
 };
-use crate::{config, map::Map, wire::Control};
+use crate::{
+    config,
+    ids::Millis,
+    map::{Map, sort},
+    wire::Control,
+};
 
 /// An object that is not whole and is, or soon will be, asked for.
 #[derive(Clone, Copy, Debug)]
@@ -17,19 +22,21 @@ struct Want {
     object: Object,
     /// When the playhead reaches it, in milliseconds of the clock.
     deadline: f64,
-    /// The player waits for it (else it is fetched ahead, from peers alone).
-    requested: bool,
+    /// When its turn by HTTP began: when the player asked for it; on live when it was listed, for what is listed there is
+    /// within every player's buffer. `None`: by peers alone.
+    since: Option<Millis>,
 }
 
 impl Swarm {
     /// Everything that depends on time or on what is missing. Cheap enough for ten times a second.
     pub(super) fn schedule(&mut self) {
+        self.reload_if_due();
         self.look_after_neighbours();
         for want in self.wants() {
             if self.entry(want.object).shared() {
                 self.ensure_list(want.object, self.list_worth_fetching(want));
             }
-            if want.requested {
+            if want.since.is_some() {
                 self.use_http(want);
             }
             if self.entry(want.object).shared() {
@@ -37,20 +44,29 @@ impl Swarm {
             }
         }
         self.announce();
-        self.pump_uploads();
+        self.pump = true;
         self.make_room();
+    }
+
+    /// When the playhead reaches this point of the player's timeline, in milliseconds of the clock.
+    fn due(&self, start_ms: f64) -> f64 {
+        let rate = if self.playback.rate > 0.0 { self.playback.rate } else { 1.0 };
+        self.now as f64 + ((start_ms - self.playback.position_ms) / rate).max(0.0)
+    }
+
+    /// When the playhead reaches an object that the player waits for.
+    pub(super) fn deadline(&self, object: Object) -> Option<f64> {
+        let starts = self.entry(object).requests.iter().filter_map(|request| self.requests.get(request));
+        starts.map(|wanted| self.due(wanted.start_ms)).min_by(f64::total_cmp)
     }
 
     /// What the player waits for, then what it will ask for next, each by deadline.
     fn wants(&self) -> Vec<Want> {
-        let now = self.now as f64;
-        let rate = if self.playback.rate > 0.0 { self.playback.rate } else { 1.0 };
-        let due = |start_ms: f64| now + ((start_ms - self.playback.position_ms) / rate).max(0.0);
+        let due = |start_ms: f64| self.due(start_ms);
         let mut wants: Vec<Want> = Vec::new();
         for &object in &self.objects.wanted {
-            let starts = self.entry(object).requests.iter().filter_map(|request| self.requests.get(request));
-            let start = starts.map(|wanted| wanted.start_ms).fold(f64::INFINITY, f64::min);
-            wants.push(Want { object, deadline: due(start), requested: true });
+            let deadline = self.deadline(object).unwrap_or(f64::INFINITY);
+            wants.push(Want { object, deadline, since: self.entry(object).wanted_since });
         }
         by_deadline(&mut wants);
         let requested = wants.len();
@@ -71,7 +87,9 @@ impl Swarm {
                     }
                     let Some(object) = *object else { continue };
                     if !self.entry(object).whole() && !self.objects.wanted.contains(&object) {
-                        wants.push(Want { object, deadline: due(start), requested: false });
+                        let live = !track.playlist.ended && self.playback.playing;
+                        let since = live.then(|| self.entry(object).listed);
+                        wants.push(Want { object, deadline: due(start), since });
                     }
                 }
             }
@@ -82,7 +100,7 @@ impl Swarm {
 
     /// A list by HTTP pays when neighbours are there to share pieces before the object is whole.
     fn list_worth_fetching(&self, want: Want) -> bool {
-        want.requested && self.neighbours.values().any(|n| n.open)
+        want.since.is_some() && self.neighbours.values().any(|n| n.open)
     }
 
     /// Starts HTTP for what must not or need not wait for peers.
@@ -116,7 +134,7 @@ impl Swarm {
             return;
         }
         let time = self.http.time(missing);
-        let jitter = config::GUARD_SPREAD_MS * f64::from(entry.root.0[31]) / 255.0;
+        let jitter = config::GUARD_SPREAD_MS * self.draw(object, u32::MAX, self.draw_key);
         let guard = (config::GUARD_MS as f64).max(2.0 * time) + jitter;
         let slack = want.deadline - now as f64;
         if slack > guard && now < self.expecting {
@@ -169,7 +187,7 @@ impl Swarm {
             return;
         }
         let entry = self.entry(object);
-        let Some(since) = entry.wanted_since else { return };
+        let Some(since) = want.since else { return };
         let free = |pieces: Range<u32>| {
             let mut missing = pieces.filter(|&piece| !entry.have.contains(piece)).peekable();
             missing.peek().is_some()
@@ -238,12 +256,18 @@ impl Swarm {
         let covered = self.covered(object);
         let mut pieces: Vec<u32> = entry.missing().filter(|&piece| !under_way.contains(piece)).collect();
         if covered.is_empty() {
-            if !want.requested && !pieces.is_empty() {
-                // Ahead of the playhead viewers begin at different pieces, so that they can trade.
-                let turn = self.me.bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31) + usize::from(byte));
-                let turn = turn % pieces.len();
-                pieces.rotate_left(turn);
-            }
+            // An object is of use when it is whole, so order counts only between objects. Rarest first, ties by chance, so
+            // that neighbours can trade.
+            let mut order: Vec<(usize, u64, u32)> = pieces
+                .iter()
+                .map(|&piece| {
+                    let copies =
+                        holders.iter().filter(|p| self.neighbours.get(p).is_some_and(|n| n.has_piece(object, piece)));
+                    (copies.count(), (self.draw(object, !piece, self.draw_key) * 1e9) as u64, piece)
+                })
+                .collect();
+            sort(&mut order, |a, b| a < b);
+            pieces = order.into_iter().map(|(.., piece)| piece).collect();
         } else {
             // HTTP comes from the front, peers from the end, but not where HTTP will be first anyway.
             pieces = self.beyond_http(object, pieces, &holders);

@@ -5,11 +5,11 @@ use std::ops::Range;
 use super::{
     Swarm,
     action::{Action, CloseReason, Peer},
-    neighbour::Upload,
+    neighbour::{Neighbour, Upload},
 };
 use crate::{
     config,
-    ids::{Millis, Oid},
+    ids::{Millis, Oid, PIECE_SIZE},
     wire::{Control, FRAME_PAYLOAD, Frame, encode_frame},
 };
 
@@ -18,11 +18,15 @@ impl Swarm {
     /// whenever it fell low.
     pub fn buffered(&mut self, now: Millis, peer: Peer, bytes: u32) {
         self.now = self.now.max(now);
-        if let Some(neighbour) = self.neighbours.get_mut(&peer) {
-            neighbour.unsent = bytes;
-            // Only a queue that waits makes this worth a look at the schedule.
-            self.dirty |= !neighbour.uploads_queued.is_empty();
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let left = neighbour.unsent.saturating_sub(bytes);
+        neighbour.unsent = bytes;
+        if left > 0 {
+            neighbour.drained_at = self.now;
         }
+        let waiting = self.unsent() > 0;
+        self.uplink.left(self.now, u64::from(left), waiting);
+        self.pump = true;
     }
 
     /// A REQUEST.
@@ -42,11 +46,17 @@ impl Swarm {
             self.close(peer, CloseReason::Garbage);
             return;
         }
-        let bearable = (neighbour.up.get(now) * config::UPLOAD_QUEUE_MS as f64 / 1_000.0) as u64;
-        if neighbour.queued_bytes() > bearable.max(config::UPLOAD_QUEUE_BYTES) {
-            self.send(peer, &Control::Busy { id, retry_ms: config::UPLOAD_QUEUE_MS as u32 });
+        // Whoever comes when the queue is long had better ask another. One request is always taken.
+        let queued: u64 = self.neighbours.values().map(Neighbour::queued_bytes).sum();
+        let asked = u64::from(pieces.end - pieces.start) * u64::from(PIECE_SIZE);
+        let bearable = (self.uplink.rate() * config::UPLOAD_QUEUE_MS as f64 / 1_000.0) as u64;
+        if queued > 0 && queued + asked > bearable {
+            let wait = (queued as f64 * 1_000.0 / self.uplink.rate().max(1.0)) as u32;
+            let retry_ms = wait.clamp(config::TICK_MS as u32, config::BUSY_MS as u32 * 2);
+            self.send(peer, &Control::Busy { id, retry_ms });
             return;
         }
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         neighbour.uploads_queued.push_back(Upload {
             id,
             object,
@@ -55,6 +65,7 @@ impl Swarm {
             offset: 0,
             until: now + Millis::from(deadline_ms),
         });
+        self.pump = true;
     }
 
     /// A CANCEL.
@@ -81,37 +92,40 @@ impl Swarm {
         self.config.upload && limit.is_none_or(|limit| self.bytes.uploaded < limit.max(self.config.upload_allowance))
     }
 
-    /// Sends what limits and channels allow, a frame per neighbour in turn.
+    /// Bytes that wait in the channels of neighbours that take them. One whose channel is stuck does not hold up the others.
+    fn unsent(&self) -> u32 {
+        let taking = |n: &&Neighbour| self.now < n.drained_at + config::STUCK_MS;
+        self.neighbours.values().filter(taking).map(|n| n.unsent).sum()
+    }
+
+    /// Sends what limits and channels allow, a piece per neighbour in turn: a whole piece can be passed on, four halves of
+    /// four cannot.
     pub(super) fn pump_uploads(&mut self) {
-        let now = self.now;
-        let limit = self.config.upload_limit.map_or(f64::INFINITY, |limit| limit as f64);
-        let gained = limit * now.saturating_sub(self.upload_at) as f64 / 1_000.0;
-        // At most a quarter second's worth at once, so that a call or a game beside us never waits behind a burst.
-        let burst = (limit / 4.0).max(f64::from(FRAME_PAYLOAD));
-        self.upload_tokens = (self.upload_tokens + gained).min(burst);
-        self.upload_at = now;
-        let mut waiting: Vec<Peer> =
-            self.neighbours.iter().filter(|(_, n)| !n.uploads_queued.is_empty()).map(|(&peer, _)| peer).collect();
-        // Begin after whoever was served last.
-        let turn = waiting.iter().position(|&peer| Some(peer) > self.upload_turn).unwrap_or(0);
-        waiting.rotate_left(turn);
-        while self.upload_tokens > 0.0 && !waiting.is_empty() {
-            waiting.retain(|&peer| {
-                let sent = self.upload_tokens > 0.0 && self.send_frame(peer);
-                if sent {
-                    self.upload_turn = Some(peer);
-                }
-                sent
-            });
+        self.uplink.refill(self.now, self.config.upload_limit.map_or(f64::INFINITY, |limit| limit as f64));
+        self.tell_uplink();
+        // All channels share one line: what lies in them is what the next frame waits for.
+        let most = self.uplink.unsent();
+        while self.uplink.free()
+            && self.unsent() < most
+            && let Some(peer) = self.next_upload()
+        {
+            self.send_frame(peer);
         }
     }
 
-    /// Sends the next frame of a neighbour's queue; false if there is none or no room for it.
-    fn send_frame(&mut self, peer: Peer) -> bool {
+    /// Whose turn it is: who was begun with, else the next that waits and has room.
+    fn next_upload(&self) -> Option<Peer> {
+        let room = |n: &Neighbour| n.unsent + FRAME_PAYLOAD <= config::UNSENT_BYTES;
+        let begun = |n: &Neighbour| n.uploads_queued.front().is_some_and(|upload| upload.offset > 0);
+        let waiting = self.neighbours.iter().filter(|(_, n)| !n.uploads_queued.is_empty() && room(n));
+        waiting.map(|(&peer, n)| ((!begun(n), Some(peer) <= self.upload_turn, peer), peer)).min().map(|(_, peer)| peer)
+    }
+
+    /// Sends the next frame of a neighbour's queue, if there is any that is still of use.
+    fn send_frame(&mut self, peer: Peer) {
         let now = self.now;
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return false };
-        loop {
-            let Some(upload) = neighbour.uploads_queued.front_mut() else { return false };
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        while let Some(upload) = neighbour.uploads_queued.front_mut() {
             let entry = self.objects.get(upload.object);
             if now > upload.until || !entry.have.contains(upload.piece) {
                 neighbour.uploads_queued.pop_front();
@@ -119,9 +133,6 @@ impl Swarm {
             }
             let piece_len = entry.piece_len(upload.piece);
             let len = (piece_len - upload.offset).min(FRAME_PAYLOAD);
-            if neighbour.unsent + len > config::UNSENT_BYTES {
-                return false;
-            }
             let frame = Frame { request: upload.id, oid: entry.oid, piece: upload.piece, offset: upload.offset };
             self.actions.push_back(Action::SendFrame {
                 peer,
@@ -134,15 +145,50 @@ impl Swarm {
             upload.offset += len;
             if upload.offset >= piece_len {
                 (upload.piece, upload.offset) = (upload.piece + 1, 0);
+                self.upload_turn = Some(peer);
             }
             if upload.piece >= upload.end {
                 neighbour.uploads_queued.pop_front();
             }
+            if neighbour.unsent == 0 {
+                neighbour.drained_at = now;
+            }
             neighbour.unsent += len;
             neighbour.up.add(now, u64::from(len));
-            self.upload_tokens -= f64::from(len);
+            self.uplink.sent(now, len);
             self.bytes.uploaded += u64::from(len);
-            return true;
+            return;
+        }
+    }
+
+    /// Says what the uplink bears when that has become known or has changed by half.
+    fn tell_uplink(&mut self) {
+        let rate = self.uplink.rate().min(f64::from(u32::MAX)) as u32;
+        if self.uplink.measured() > 0.0 && rate.abs_diff(self.told_uplink) > self.told_uplink / 2 {
+            self.told_uplink = rate;
+            self.broadcast(&self.status(), None);
+        }
+    }
+
+    pub(super) fn status(&self) -> Control {
+        Control::Status { uploads: self.config.upload, uplink: self.told_uplink }
+    }
+
+    /// When more may be sent without anything else happening.
+    pub(super) fn next_pump(&self) -> Option<Millis> {
+        let queued = self.neighbours.values().any(|n| !n.uploads_queued.is_empty());
+        queued.then(|| self.now + self.uplink.wait())
+    }
+
+    /// A round trip was measured. When most of those measured lately are above their minima it is our own line that is full,
+    /// and whatever else uses it comes first.
+    pub(super) fn delay_seen(&mut self) {
+        let now = self.now;
+        let lately = || self.neighbours.values().filter(|n| n.open && now < n.rtt_at + config::DELAY_WINDOW_MS);
+        let late = lately().filter(|n| n.delay > config::DELAY_MS as f64).count();
+        if late > 0 && 2 * late >= lately().count() {
+            let sent = self.neighbours.values().map(|n| n.up.get(now)).sum();
+            self.uplink.back_off(now, sent);
         }
     }
 }

@@ -5,8 +5,8 @@
 //! before anything is allocated.
 
 use super::{
-    Control, FRAME_PAYLOAD, Frame, Hello, MAX_BITMAP_LEN, MAX_CONTROL_LEN, MAX_LIST_ITEMS, MAX_NAME_LEN, MAX_PIECES,
-    MAX_REQUEST_PIECES, MAX_TEXT_PART, PeerKind, PieceSet,
+    Control, FRAME_PAYLOAD, Frame, Hello, MAX_BITMAP_LEN, MAX_CONTROL_LEN, MAX_HOPS, MAX_LIST_ITEMS, MAX_NAME_LEN,
+    MAX_PIECES, MAX_REQUEST_PIECES, MAX_TEXT_PART, PeerKind, PieceSet,
 };
 use crate::ids::{MAX_PLAYLIST_SIZE, Oid, PIECE_SIZE};
 
@@ -360,7 +360,7 @@ impl<'a> Reader<'a> {
 
     fn hops(&mut self) -> Result<u8, DecodeError> {
         let hops = self.u8()?;
-        within("hops", hops, hops <= 1)?;
+        within("hops", hops, hops <= MAX_HOPS)?;
         Ok(hops)
     }
 

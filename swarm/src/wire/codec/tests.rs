@@ -150,7 +150,7 @@ fn piece_numbers_beyond_the_largest_object_are_refused() {
     assert_eq!(refused(CLAIM, &at(MAX_PIECES, &[0; 11])), "first");
     assert_eq!(refused(CLAIM, &at(0, &[0; 11])), "count");
     assert_eq!(refused(CLAIM, &at(MAX_PIECES - 1, &[0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0])), "count");
-    assert_eq!(refused(CLAIM, &at(0, &[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2])), "hops");
+    assert_eq!(refused(CLAIM, &at(0, &[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, MAX_HOPS + 1])), "hops");
     assert_eq!(refused(UNCLAIM, &at(u32::MAX, &[0; 5])), "first");
     let request = |first: u32, count: u32| [&[0; 4], &at(first, &count.to_be_bytes())[..], &[0; 4]].concat();
     assert_eq!(refused(REQUEST, &request(0, 0)), "count");
