@@ -18,6 +18,10 @@ extern "C" {
     #[wasm_bindgen(method)]
     pub fn resolve(this: &Host, base: &str, reference: &str) -> Option<String>;
 
+    /// The SHA-256 (32 bytes) of bytes `start..end` of a resource, if the page has a list of such hashes that names it.
+    #[wasm_bindgen(method)]
+    pub fn digest(this: &Host, url: &str, start: f64, end: f64) -> Option<Vec<u8>>;
+
     /// Result of indexing a playlist. `kind`: 0 invalid, 1 multivariant, 2 media, 3 a delta update that leaves out what was
     /// never read. `problem`: 0 none, 1 tags that are malformed or contradict each other, 2 tags of a later version.
     #[wasm_bindgen(method)]
@@ -85,6 +89,10 @@ extern "C" {
     /// [`marea_swarm::Action::OriginDiffers`].
     #[wasm_bindgen(method, js_name = originDiffers)]
     pub fn origin_differs(this: &Host, object: u32);
+
+    /// [`marea_swarm::Action::Check`]. Answered by [`crate::Engine::checked`].
+    #[wasm_bindgen(method)]
+    pub fn check(this: &Host, object: u32, size: f64, check: u32);
 
     /// [`marea_swarm::Action::Fail`].
     #[wasm_bindgen(method)]

@@ -10,7 +10,7 @@ pub mod host;
 mod neighbours;
 
 use marea_swarm::{
-    Action, Millis, Swarm,
+    Action, Millis, Root, Swarm,
     assembly::Assembly,
     base64url,
     config::Config,
@@ -105,6 +105,12 @@ impl Engine {
                 // A delta update leaves out what the playlist before it listed.
                 let known = || self.swarm.playlist_of(&list.url);
                 let complete = list.skipped == 0 || known().is_some_and(|known| list.fill_skipped(known));
+                list.add_digests(|locator| {
+                    // The size of a whole file is not known before it is here.
+                    let ByteRange { start, len } = locator.range?;
+                    let digest = self.host.digest(&locator.url, start as f64, (start + len) as f64)?;
+                    Some((Root(digest.try_into().ok()?), len))
+                });
                 let objects = list.locators().count() as u32;
                 let counts = (objects, list.segments.len() as u32, list.ended);
                 self.indexed(
@@ -207,6 +213,12 @@ impl Engine {
     #[wasm_bindgen(js_name = fetchFailed)]
     pub fn fetch_failed(&mut self, now: f64, fetch: u32, status: u16) {
         self.swarm.fetch_failed(millis(now), Fetch(fetch), status);
+        self.drain(now);
+    }
+
+    /// The SHA-256 of the object that [`Host::check`] named.
+    pub fn checked(&mut self, now: f64, check: u32, digest: &[u8]) {
+        self.swarm.checked(millis(now), check, digest);
         self.drain(now);
     }
 
@@ -408,6 +420,7 @@ impl Engine {
             Action::Deliver { request, object } => host.deliver(request.0, object.0),
             Action::DeliverUnverified { request, fetch } => host.deliver_unverified(request.0, fetch.0),
             Action::OriginDiffers { object } => host.origin_differs(object.0),
+            Action::Check { object, size, check } => host.check(object.0, size as f64, check),
             Action::Fail { request, status } => host.fail(request.0, status.into()),
             Action::Close { peer, reason } => host.close(peer.0, reason.banned(), close_reason(reason)),
             Action::ReloadPlaylist { url } => host.reload_playlist(&url),

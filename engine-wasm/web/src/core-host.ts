@@ -1,6 +1,7 @@
 /** What the core asks of the page: the other side of `engine-wasm/src/host.rs`, where each method is described. */
 export interface CoreHost {
   resolve(base: string, reference: string): string | undefined;
+  digest(url: string, start: number, end: number): Uint8Array | undefined;
   indexed(
     kind: number,
     video: string | undefined,
@@ -31,6 +32,7 @@ export interface CoreHost {
   deliver(request: number, object: number): void;
   deliverUnverified(request: number, fetch: number): void;
   originDiffers(object: number): void;
+  check(object: number, size: number, check: number): void;
   fail(request: number, status: number): void;
   close(peer: number, banned: boolean, reason: string): void;
   reloadPlaylist(url: string): void;

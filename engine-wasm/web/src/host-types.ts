@@ -91,6 +91,8 @@ export interface HostConfig {
   signaling: string[];
   /** Shared by every request of this video. */
   http: HttpTransport;
+  /** SHA-256 of bytes `[start, end)` of a resource, where hashes stand beside the playlists. */
+  digest(url: string, start: number, end: number): Uint8Array | undefined;
   minViewers: number;
   /** Bits per second. */
   uploadLimit: number | null;

@@ -359,6 +359,7 @@ class Host implements SwarmHost {
           return undefined;
         }
       },
+      digest: (url, start, end) => this.config.digest(url, start, end),
       indexed: (kind, video, signaling, complete, problem, objects, segments, ended) => {
         this.indexed = {
           kind: (["invalid", "multivariant", "media", "partial"] as const)[kind] ?? "invalid",
@@ -417,6 +418,13 @@ class Host implements SwarmHost {
           "origin-hash-mismatch",
           `${url} is not what its playlist's hash says: it is played and not shared. Annotate the folder again`,
         );
+      },
+      check: (object, size, check) => {
+        const bytes = this.store.copy(object, size);
+        if (!bytes) return;
+        const done = (digest: ArrayBuffer): unknown =>
+          this.run((core, now) => core.checked(now, check, new Uint8Array(digest)));
+        crypto.subtle.digest("SHA-256", bytes).then(done, (error: unknown) => this.crash(error));
       },
       fail: (request, status) => {
         const load = this.take(request);

@@ -42,7 +42,7 @@ export function showNotice(session: Session): void {
   let notice: Notice | undefined;
   const look = (): void => {
     const { video, state, reasons, sharing } = session;
-    const asked = reasons.includes("consent-pending") && session.tagged;
+    const asked = reasons.includes("consent-pending") && session.hashed;
     if (!notice && video && (asked || sharing) && session.played) notice = new Notice(session, video);
     notice?.update(asked, sharing);
     if (state === "stopped") {

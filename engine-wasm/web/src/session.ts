@@ -5,6 +5,7 @@
 
 import { consent, remembered, watchConsent } from "./consent.js";
 import { isBatteryLow, isMetered, Presence, watchConnection } from "./courtesy.js";
+import { Digests } from "./digests.js";
 import { EarlyLoad, finished, HeldLoad, HttpRate } from "./early.js";
 import { startHost } from "./host.js";
 import {
@@ -106,6 +107,8 @@ export class Session extends EventTarget {
   private rate = new HttpRate();
   /** Media bytes that came without a swarm. */
   private plain = 0;
+  /** Hashes beside playlists that have none. */
+  private digests: Digests | null = null;
   /** Counters of swarms that ended. */
   private past: HostStats | null = null;
   private rereader = new Rereader(
@@ -160,9 +163,10 @@ export class Session extends EventTarget {
     return this.playback?.played ?? false;
   }
 
-  /** A tag was seen, so that the video could be shared. */
-  get tagged(): boolean {
-    return [...this.playlists.values()].some(({ tag }) => tag !== null);
+  /** Hashes were seen, or are on their way, so that the video could be shared. */
+  get hashed(): boolean {
+    const all = [...this.playlists.values()];
+    return all.some(({ tag, multivariant }) => tag !== null || !multivariant) && this.tagProblem() === null;
   }
 
   // --- For adapters
@@ -238,7 +242,7 @@ export class Session extends EventTarget {
     if (!whole) return;
     this.tellPlain(locator.url, whole.byteLength);
     // Its tag may still come.
-    if (this.host ? this.rereader.busy : this.expectsHost()) this.keepEarly(finished(locator, whole));
+    if (this.host ? this.hashesComing : this.expectsHost()) this.keepEarly(finished(locator, whole));
   }
 
   // --- For the page
@@ -254,17 +258,19 @@ export class Session extends EventTarget {
     const after = this.options;
     const { uploadLimit, maxUploadRatio, memoryLimit } = after;
     this.host?.setLimits({ uploadLimit, maxUploadRatio, memoryLimit });
-    const identity = ({ signaling, videoId, minViewers, iceServers, p2pPeers, token }: Options): unknown[] => [
-      signaling.join(),
+    const identity = ({
+      signaling,
       videoId,
       minViewers,
       iceServers,
       p2pPeers,
       token,
-    ];
+      sha256Url,
+    }: Options): unknown[] => [signaling.join(), sha256Url, videoId, minViewers, iceServers, p2pPeers, token];
     const old = identity(before);
     if (identity(after).some((value, at) => value !== old[at])) {
       this.failure = null;
+      this.dropDigests();
       this.dropHost();
     }
     this.update();
@@ -300,6 +306,7 @@ export class Session extends EventTarget {
   destroy(): void {
     if (this.over) return;
     this.over = true;
+    this.dropDigests();
     this.dropHost();
     for (const unwatch of this.unwatch) unwatch();
     this.playback?.stop();
@@ -324,8 +331,9 @@ export class Session extends EventTarget {
   private update(): void {
     const blocker = this.over ? null : this.blocker();
     if (blocker) this.early.clear();
+    else this.readDigests();
     if (blocker && this.hostState) this.dropHost();
-    else if (!blocker && !this.over && !this.hostState && this.played && this.tagged) this.start();
+    else if (!blocker && !this.over && !this.hostState && this.played && this.hashed) this.start();
     const next = this.judge();
     const { state, reasons } = this.now;
     this.now = next;
@@ -375,12 +383,47 @@ export class Session extends EventTarget {
     const tags = all.map(({ tag }) => tag).filter((tag) => tag !== null);
     const bad = tags.find((tag) => tag.problem !== null);
     if (bad && tags.every((tag) => tag.problem !== null)) return bad.problem;
-    return tags.length === 0 && all.some(({ multivariant }) => !multivariant) ? "no-hash" : null;
+    if (tags.length > 0 || all.every(({ multivariant }) => multivariant)) return null;
+    if (!this.options.sha256Url) return "no-hash";
+    if (!crypto.subtle) return "insecure-page";
+    const { digests } = this;
+    const covers = ({ texts }: SeenPlaylist): boolean => texts.some((text) => digests?.covers(text));
+    return !digests || digests.state === "loading" || all.some(covers) ? null : "no-hash";
+  }
+
+  /** Hashes may still come for what has none yet. */
+  private get hashesComing(): boolean {
+    return this.rereader.busy || this.digests?.state === "loading";
+  }
+
+  /** Reads the list of hashes once a playlist has shown that it is needed. */
+  private readDigests(): void {
+    const { sha256Url } = this.options;
+    if (this.over || this.digests || !sha256Url || !this.side || !this.hashed) return;
+    if ([...this.playlists.values()].some(({ tag }) => tag !== null)) return;
+    this.digests = new Digests(
+      absolute(sha256Url, document.baseURI),
+      (url) => this.fetchText(url),
+      () => this.reindex(),
+    );
+  }
+
+  private dropDigests(): void {
+    this.digests?.stop();
+    this.digests = null;
+  }
+
+  /** Tells the swarm of every playlist, and of what was loaded before it knew them. */
+  private reindex(): void {
+    const { host } = this;
+    for (const [url, { texts }] of this.playlists) for (const text of texts) this.indexInHost(url, text);
+    if (host) this.adoptEarly(host);
+    this.update();
   }
 
   /** A swarm is to be expected once the viewer plays: what is loaded now is worth keeping for it. */
   private expectsHost(): boolean {
-    return !this.over && !this.host && this.tagged && this.blocker() === null;
+    return !this.over && !this.host && this.hashed && this.blocker() === null;
   }
 
   private videoId(): string | null {
@@ -419,6 +462,7 @@ export class Session extends EventTarget {
       videoId,
       signaling,
       http: this.http(),
+      digest: (url, start, end) => this.digests?.digest(url, start, end),
       ...{ minViewers, uploadLimit, maxUploadRatio, memoryLimit, iceServers, peers, token },
       agreed: remembered() === "yes",
       events: {
@@ -468,7 +512,7 @@ export class Session extends EventTarget {
       else host.adopt(early);
     }
     // Without a re-read, nothing will be known that is not known now.
-    if (!this.rereader.busy) this.early.clear();
+    if (!this.hashesComing) this.early.clear();
   }
 
   private dropHost(): void {

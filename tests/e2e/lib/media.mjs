@@ -45,11 +45,12 @@ export async function playlists(dir) {
   return (await files(dir)).filter((file) => file.endsWith(".m3u8"));
 }
 
-/** Drops every segment that starts after `seconds`, and its file. @param {string} file @param {number} seconds */
+/** Drops every segment that starts after `seconds`, and files that nothing names then. @param {string} file @param {number} seconds */
 async function shorten(file, seconds) {
   const lines = (await readFile(file, "utf8")).split("\n");
   if (!lines.some((line) => line.startsWith("#EXTINF"))) return;
   const kept = [];
+  const dropped = new Set();
   let time = 0;
   for (let i = 0; i < lines.length; i += 1) {
     const duration = /^#EXTINF:([\d.]+)/.exec(lines[i]);
@@ -59,11 +60,12 @@ async function shorten(file, seconds) {
     }
     const uri = lines.findIndex((line, at) => at > i && line !== "" && !line.startsWith("#"));
     if (time < seconds) kept.push(...lines.slice(i, uri + 1));
-    else await rm(join(dirname(file), lines[uri]));
+    else dropped.add(lines[uri]);
     time += Number(duration[1]);
     i = uri;
   }
   await writeFile(file, kept.join("\n"));
+  for (const uri of dropped) if (!kept.includes(uri)) await rm(join(dirname(file), uri));
 }
 
 /**
@@ -108,7 +110,9 @@ export async function readPlaylist(file) {
  *   multivariant playlist.
  */
 export async function renditions(media) {
-  const lines = (await readFile(join(media.dir, "master.m3u8"), "utf8")).split("\n").map((line) => line.trim());
+  // PeerTube puts an id before it.
+  const master = (await readdir(media.dir)).find((name) => name.endsWith("master.m3u8")) ?? "master.m3u8";
+  const lines = (await readFile(join(media.dir, master), "utf8")).split("\n").map((line) => line.trim());
   const video = [];
   const bandwidth = [];
   for (const [at, line] of lines.entries()) {
