@@ -14,8 +14,9 @@ use marea_signaling::layered::ConfigError;
 use tokio::signal::unix::{SignalKind, signal};
 
 use marea_seeder::{
-    Config, Event, Mode, Seeder, annotate,
+    Config, Event, Mode, PackageEvent, Seeder, annotate,
     config::{LAYERS, signaling_url},
+    package,
 };
 
 /// Exit code after a failure.
@@ -37,9 +38,7 @@ fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Folder, with all below it"),
         )
-        .arg(Arg::new("signaling").long("signaling").value_name("URL").value_parser(signaling_url).help(
-            "WebSocket URL of the signaling server, written into the playlists. Without it pages have to name one",
-        ))
+        .arg(signaling_arg())
         .arg(
             Arg::new("check")
                 .long("check")
@@ -53,12 +52,39 @@ fn command() -> Command {
                 .conflicts_with_all(["check", "signaling"])
                 .help("Take out all that was written: playlists are as they were, byte for byte"),
         );
+    let package = Command::new("package")
+        .about("Make HLS ladders of media files, ready to be served: segments, playlists, tags")
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .required(true)
+                .num_args(1..)
+                .value_parser(value_parser!(PathBuf))
+                .help("Media files that ffmpeg reads"),
+        )
+        .arg(
+            Arg::new("root")
+                .long("root")
+                .value_name("DIR")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("Where each gets a folder of its own; what `serve --root` is given"),
+        )
+        .arg(signaling_arg());
     Command::new("marea-seeder")
         .version(env!("CARGO_PKG_VERSION"))
         .about("The edge of Marea: serves HLS and tags it for verification")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, annotate])
+        .subcommands([serve, annotate, package])
+}
+
+fn signaling_arg() -> Arg {
+    Arg::new("signaling")
+        .long("signaling")
+        .value_name("URL")
+        .value_parser(signaling_url)
+        .help("WebSocket URL of the signaling server, written into the playlists. Without it pages have to name one")
 }
 
 /// Runs the command in `args` (with the program's name first) and gives its exit code.
@@ -76,6 +102,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8
     match matches.subcommand() {
         Some(("serve", matches)) => serve(matches),
         Some(("annotate", matches)) => annotate_folder(matches),
+        Some(("package", matches)) => package_files(matches),
         _ => Ok(USAGE),
     }
 }
@@ -179,4 +206,36 @@ fn annotate_folder(matches: &ArgMatches) -> anyhow::Result<u8> {
     let done = if mode == Mode::Check { "stale" } else { "changed" };
     eprintln!("{} playlists, {} files {done}, {} skipped", summary.playlists, summary.changes, summary.skipped);
     Ok(if mode == Mode::Check && summary.changes > 0 { FAILURE } else { 0 })
+}
+
+fn package_files(matches: &ArgMatches) -> anyhow::Result<u8> {
+    let root: &PathBuf = matches.get_one("root").context("no root was named")?;
+    let signaling: Option<&String> = matches.get_one("signaling");
+    let terminal = io::stderr().is_terminal();
+    let counting = AtomicBool::new(false);
+    let report = |event: &PackageEvent| match event {
+        PackageEvent::Progress { .. } if terminal => {
+            counting.store(true, Ordering::Relaxed);
+            eprint!("\r{event}\x1b[K");
+        }
+        PackageEvent::Progress { .. } => {}
+        _ => {
+            if counting.swap(false, Ordering::Relaxed) {
+                eprintln!();
+            }
+            eprintln!("{event}");
+        }
+    };
+    let mut failed = false;
+    for file in matches.get_many::<PathBuf>("file").into_iter().flatten() {
+        // One bad file does not keep the others from being packaged.
+        if let Err(error) = package(file, root, signaling.map(String::as_str), &report) {
+            if counting.swap(false, Ordering::Relaxed) {
+                eprintln!();
+            }
+            eprintln!("marea-seeder: {error}");
+            failed = true;
+        }
+    }
+    Ok(if failed { FAILURE } else { 0 })
 }

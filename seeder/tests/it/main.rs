@@ -6,6 +6,8 @@ mod counters;
 mod delta;
 mod http;
 mod live;
+mod package;
+mod restarts;
 mod signaling;
 mod support;
 mod tags;
