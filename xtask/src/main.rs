@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod demo;
 mod engine;
 mod layouts;
@@ -25,6 +26,7 @@ Usage: cargo xtask COMMAND
   demo [--port N] [--no-open]   set up, build and start the demo, and print its URL
   test [STAGE...]               set up and run all checks and tests, or only these stages
   build                         build the browser engine into target/engine
+  bench viewers [OPTION...]     measure plain hls.js, p2p-media-loader and Marea side by side (docs/benchmarks.md)
   media [NAME...]               encode the footage of the demo and the tests into target/media
   help                          this text
 ";
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
             media::make(&recipes)
         }),
         ["demo", options @ ..] => with_args(demo::Options::parse(options), |options| demo::run(&options)),
+        ["bench", args @ ..] => with_args(bench::parse(args), |bench| bench.run()),
         ["test", names @ ..] => with_args(test::stages(names), |stages| test::run(&stages)),
         [command, ..] => Err(run::usage(format!("unknown command {command:?}"))),
         [] => Err(run::usage("a command is missing")),

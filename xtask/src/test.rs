@@ -36,10 +36,10 @@ const STAGES: [Stage; 10] = [
 ];
 
 /// TypeScript projects: JavaScript with checked comments counts.
-const PROJECTS: [&str; 3] = ["engine-wasm/web", "demo/web", "tests/e2e"];
+const PROJECTS: [&str; 4] = ["engine-wasm/web", "demo/web", "tests/e2e", "tests/bench"];
 
 /// What prettier looks after.
-const PRETTY: [&str; 5] = ["engine-wasm/web", "demo/web", "tests/e2e", "xtask", "package.json"];
+const PRETTY: [&str; 6] = ["engine-wasm/web", "demo/web", "tests/e2e", "tests/bench", "xtask", "package.json"];
 
 /// Tests as their runners counted them.
 #[derive(Clone, Copy, Default)]

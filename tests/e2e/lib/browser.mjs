@@ -34,10 +34,10 @@ export async function launch({ executablePath = paths.chromium } = {}) {
  * Opens a page as a new viewer.
  * @param {import("puppeteer-core").Browser} browser
  * @param {string} url
- * @param {{ name?: string, before?: Function }} [options] `before` runs
- *   in the page before anything else.
+ * @param {{ name?: string, before?: Function, userAgent?: string }} [options] `before` runs
+ *   in the page before anything else; `userAgent` is added to the browser's.
  */
-export async function openViewer(browser, url, { name = "viewer", before } = {}) {
+export async function openViewer(browser, url, { name = "viewer", before, userAgent } = {}) {
   const context = await browser.createBrowserContext();
   const page = await context.newPage();
   const devtools = await page.createCDPSession();
@@ -51,6 +51,7 @@ export async function openViewer(browser, url, { name = "viewer", before } = {})
   await devtools.send("Network.enable");
   devtools.on("Network.webSocketCreated", ({ url: socket }) => viewer.sockets.push(socket));
   devtools.on("Network.requestWillBeSent", ({ request }) => viewer.requests.push(request.url));
+  if (userAgent) await page.setUserAgent({ userAgent: `${await browser.userAgent()} ${userAgent}` });
   await page.evaluateOnNewDocument(recorder);
   if (before) await page.evaluateOnNewDocument(/** @type {any} */ (before));
   await page.goto(url, { waitUntil: "load" });
