@@ -2,12 +2,17 @@
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { inPairs, scenario } from "./lib/bed.mjs";
 import { atLeast } from "./lib/expect.mjs";
+import { MOVED, writeHardPlaylists } from "./lib/hard-playlists.mjs";
 import { files } from "./lib/media.mjs";
 import { watchTogether } from "./lib/party.mjs";
 import * as paths from "./lib/paths.mjs";
+import { leave, plays } from "./lib/plays.mjs";
 
 /** Least part of all media bytes that must come from viewers. */
 const SHARE = 0.55;
@@ -86,5 +91,68 @@ inPairs("layouts", () => {
       }
     },
     { timeout, skip: existsSync(shaka) && readFileSync(shaka, "utf8") },
+  );
+
+  scenario(
+    "what hls.js plays, it plays with Marea, and what ends it without ends it with",
+    async (bed) => {
+      const root = await mkdtemp(join(tmpdir(), "marea-hard-"));
+      bed.keep(root, () => rm(root, { recursive: true, force: true }));
+      const signaling = await bed.signaling();
+      const [web, other] = [await bed.nginx(root, MOVED), await bed.nginx(root)];
+      // Without tags for the page without Marea: they must not change anything either.
+      const plain = await writeHardPlaylists(join(root, "plain"), `${other.origin}/plain`);
+      const tagged = await writeHardPlaylists(join(root, "tagged"), `${other.origin}/tagged`);
+      await bed.annotate(join(root, "tagged"), ["--signaling", signaling.url]);
+      for (const { finish } of [plain, tagged]) await finish();
+
+      const page = { videos: [], ownPlayer: {} };
+      const script = web.origin + (await bed.engineInto(root));
+      const without = await bed.viewer(page, { name: "without" });
+      const first = await bed.viewer({ ...page, script }, { name: "first" });
+      const second = await bed.viewer({ ...page, script }, { name: "second" });
+
+      /** What comes of one playlist in a page, without what only says from which copy it came. */
+      const of = async (
+        /** @type {import("./lib/browser.mjs").Viewer} */ viewer,
+        /** @type {string} */ side,
+        /** @type {typeof plain.list[number]} */ hard,
+      ) => {
+        const { name, path, until, blob } = hard;
+        const played = await plays(viewer, { name, url: `${web.origin}/${side}/${path}`, until, blob });
+        const neutral = (url) => url.replaceAll(web.origin, "web:").replaceAll(other.origin, "other:");
+        return { ...played, delivered: played.delivered.map((entry) => neutral(entry).replace(`/${side}/`, "/")) };
+      };
+      const differences = [];
+      const waiting = [...plain.list];
+      const worker = async () => {
+        for (let hard = waiting.shift(); hard; hard = waiting.shift()) {
+          const [expected, ...results] = await Promise.all([
+            of(without, "plain", hard),
+            // The second finds the first there, which has it all.
+            of(first, "tagged", hard).then(async (played) => [played, await of(second, "tagged", hard)]),
+          ]).then(([expected, results]) => [expected, ...results]);
+          for (const viewer of [without, first, second]) await leave(viewer, hard.name);
+          const { delivered, ...outcome } = expected;
+          bed.say(`${hard.name}: ${JSON.stringify(outcome)}, ${delivered.length} loads`);
+          for (const [at, result] of results.entries()) {
+            const who = at === 0 ? "first" : "second";
+            for (const key of Object.keys(expected)) {
+              if (isDeepStrictEqual(result[key], expected[key])) continue;
+              const [without, with_] = [expected[key], result[key]].map((value) => JSON.stringify(value));
+              differences.push(`${hard.name}, ${who}: ${key} is ${with_}, without Marea it is ${without}`);
+            }
+          }
+        }
+      };
+      await Promise.all([worker(), worker(), worker()]);
+      assert.deepEqual(differences, []);
+      const { events } = await second.snapshot();
+      const shared = events.filter(({ type, detail }) => type === "segment" && detail.viewers > 0);
+      bed.say(`${shared.length} objects came to the second viewer from the first`);
+      atLeast(shared.length, 1, "objects that came from a viewer");
+      for (const viewer of [first, second]) assert.deepEqual(viewer.pageErrors, without.pageErrors);
+    },
+    { timeout },
   );
 });
