@@ -24,6 +24,8 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// The service's own secret; `None`: a fresh one.
     pub secret: Option<[u8; 32]>,
+    /// Answers WebTorrent clients.
+    pub tracker: bool,
     /// What SIGHUP may change.
     pub policy: Policy,
 }
@@ -63,6 +65,7 @@ impl Config {
             udp: values.parse("udp")?.ok_or_else(|| missing("udp"))?,
             admin_listen: values.parse("admin-listen")?,
             secret: values.text("secret").map(|path| secret(values, path)).transpose()?,
+            tracker: values.switch("tracker"),
             policy: Policy {
                 origins: Origins::new(values.parse_list("allow-origin")?),
                 trusted_proxies: values.parse_list("trusted-proxy")?,

@@ -63,6 +63,14 @@ pub const LAYERS: Layers = Layers {
                    this server.",
         },
         Setting {
+            key: "tracker",
+            shape: Shape::Switch,
+            default: Some("true"),
+            example: "true",
+            help: "Answers WebTorrent clients and p2p-media-loader at /announce, /tracker/socket and / too, apart from \
+                   Marea's viewers. On, since it costs nothing unused; `allow-origin` counts for it, tokens do not.",
+        },
+        Setting {
             key: "secret",
             shape: Shape::Text,
             default: None,
@@ -177,6 +185,40 @@ pub const TOKEN_LIFE: f64 = 3600.0;
 pub const TOKEN_SKEW: f64 = 60.0;
 /// Longest token, in characters: ours have 300.
 pub const MAX_TOKEN: usize = 2048;
+
+// The tracker (WebTorrent's dialect).
+
+/// Largest message: ten offers of a browser with many interfaces, as one announce.
+pub const MAX_TRACKER_MESSAGE: usize = 128 * 1024;
+/// Offers of one announce that are passed on; the npm client makes 5, older ones 10.
+pub const MAX_TRACKER_OFFERS: usize = 10;
+/// An offer is answered within this or never: clients destroy theirs after 50 s.
+pub const TRACKER_OFFER_MS: Millis = 60_000;
+/// JSON bytes of an `offer_id`: 20 characters, each escaped in 6, and their quotes.
+pub const MAX_OFFER_ID: usize = 128;
+/// Swarms of one connection: a page's clients share one socket, and players have a swarm per quality.
+pub const MAX_TRACKER_SWARMS: usize = 64;
+/// Hashes of one scrape.
+pub const MAX_SCRAPE: usize = 64;
+/// Announces a second of one connection in the long run; a quality switch is two at once.
+pub const TRACKER_ANNOUNCE_RATE: f64 = 2.0;
+/// Announces at once: a page that comes back to all its swarms.
+pub const TRACKER_ANNOUNCE_BURST: f64 = 64.0;
+/// Offers a second of one connection.
+pub const TRACKER_OFFER_RATE: f64 = 20.0;
+/// Offers at once: five for each of a page's swarms.
+pub const TRACKER_OFFER_BURST: f64 = 320.0;
+/// Seconds until the next announce of a peer that has nobody or few: it should not wait long for the next newcomer.
+pub const TRACKER_INTERVAL_MIN: u32 = 20;
+/// Seconds until the next announce in a large swarm, where newcomers bring enough offers (as bittorrent-tracker).
+pub const TRACKER_INTERVAL_MAX: u32 = 120;
+/// Members that bring a swarm half way from one interval to the other.
+pub const TRACKER_INTERVAL_HALF: u32 = 20;
+/// A member that has not announced for so long is out, though its socket lives: twice what a slow client makes of the
+/// longest interval, and what a page's forgotten streams should cost at most.
+pub const TRACKER_PEER_MS: Millis = 600_000;
+/// A connection in no swarm that has said nothing for so long is closed.
+pub const TRACKER_IDLE_MS: Millis = 120_000;
 
 // Relays.
 

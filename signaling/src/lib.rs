@@ -6,6 +6,7 @@
 //! | [`service`] | [`Signaling`]: takes WebSocket upgrades from any hyper server |
 //! | [`shard`] | the sans-IO core: swarms, matching, relays |
 //! | [`message`] | the messages, read and written |
+//! | [`tracker`] | the same for WebTorrent clients, in their own language and key space |
 //! | [`stun`] | [`StunServer`]: RFC 8489 Binding over UDP |
 //! | [`server`], [`config`] | the standalone server and its settings |
 //! | [`defaults`] | every default, with its reason |
@@ -49,6 +50,7 @@ pub mod ids;
 pub mod layered;
 pub mod message;
 mod metrics;
+mod random;
 pub mod server;
 pub mod service;
 pub mod shard;
@@ -56,6 +58,7 @@ pub mod sharing;
 pub mod stun;
 mod ticket;
 pub mod token;
+pub mod tracker;
 
 pub use access::{Access, Catalogue, OriginRule, Origins, Rules};
 pub use address::{ClientAddress, Network};

@@ -300,7 +300,7 @@ pub fn parse(text: &str) -> Result<(AnnounceId, ClientMessage<'_>), ParseError> 
 }
 
 /// Serde reads an array as a struct too, field by field; a message is an object and nothing else.
-fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
+pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
     text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()
 }
 

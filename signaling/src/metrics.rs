@@ -68,6 +68,10 @@ impl Metrics {
         }
     }
 
+    pub(crate) fn set_tracker_peers(&self, count: usize) {
+        self.peers.get_or_create(&KindLabel { kind: "tracker" }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     pub(crate) fn message(&self, kind: &'static str, direction: &'static str) {
         self.messages.get_or_create(&MessageLabels { kind, direction }).inc();
     }

@@ -86,6 +86,7 @@ impl Server {
         };
         let settings = Settings {
             stun_port: stun.as_ref().map(|stun| stun.local_addr().port()),
+            tracker: config.tracker,
             policy: config.policy.clone(),
             ..Settings::with_random_secret().map_err(StartError::Random)?
         };
@@ -207,6 +208,12 @@ impl Shared {
     fn answer(&self, request: Request<Incoming>, peer: SocketAddr, side: Side) -> Response<Bytes> {
         match (side, request.uri().path()) {
             (Side::Public, "/signal") => self.signaling.upgrade(request, peer),
+            (Side::Public, path @ ("/" | "/announce" | "/tracker/socket"))
+                if self.signaling.has_tracker() && (path != "/" || request.headers().contains_key(header::UPGRADE)) =>
+            {
+                let refused = || text(StatusCode::NOT_FOUND, "not found\n");
+                self.signaling.upgrade_tracker(request, peer).unwrap_or_else(refused)
+            }
             (_, path) => self.page(path, request.method(), self.is_operator(&request, peer, side)),
         }
     }

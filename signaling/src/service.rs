@@ -1,7 +1,9 @@
-//! [`Signaling`]: the shard, its sockets and its clock.
+//! [`Signaling`]: shard and tracker, their sockets and their clock.
 
+mod core;
 mod handshake;
 mod hub;
+mod room;
 mod socket;
 
 use std::{
@@ -22,13 +24,14 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use tokio_websockets::CloseCode;
 
-use self::hub::{Hub, Queued, Seat};
+use self::{core::Core, hub::Hub, room::Room};
 use crate::{
     access::{Access, Origins, Rules},
     address::{self, ClientAddress, Network},
     ids::{AnnounceId, Millis},
     metrics::Metrics,
     shard::{Client, Outbox, Shard},
+    tracker::Tracker,
 };
 
 /// What a [`Signaling`] is started with.
@@ -40,6 +43,8 @@ pub struct Settings {
     pub secret: [u8; 32],
     /// UDP port of the [`crate::StunServer`] beside it, to be named in `joined`.
     pub stun_port: Option<u16>,
+    /// Answers WebTorrent clients too, see [`Signaling::upgrade_tracker`].
+    pub tracker: bool,
     /// What may change while it runs.
     pub policy: Policy,
 }
@@ -59,14 +64,14 @@ pub struct Policy {
 }
 
 impl Settings {
-    /// Every video, every page, no STUN, a fresh secret.
+    /// Every video, every page, no STUN, no tracker, a fresh secret.
     ///
     /// # Errors
     /// The system has no randomness.
     pub fn with_random_secret() -> io::Result<Self> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)?;
-        Ok(Self { access: Access::Any, secret, stun_port: None, policy: Policy::default() })
+        Ok(Self { access: Access::Any, secret, stun_port: None, tracker: false, policy: Policy::default() })
     }
 }
 
@@ -83,6 +88,8 @@ pub struct Stats {
     pub mirrors: usize,
     /// Memberships of kind `edge`.
     pub edges: usize,
+    /// Memberships of WebTorrent clients.
+    pub tracker_peers: usize,
 }
 
 /// The signaling service. Clones are handles to the same service; dropping the last one ends it when the last client
@@ -92,7 +99,9 @@ pub struct Signaling(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    hub: Hub,
+    hub: Arc<Hub<Shard>>,
+    tracker: Option<Arc<Hub<Tracker>>>,
+    room: Room,
     clock: Clock,
     metrics: Metrics,
     policy: RwLock<Arc<Policy>>,
@@ -101,14 +110,6 @@ struct Inner {
     /// A proxy that is not trusted was seen, and the operator told.
     warned: AtomicBool,
     sockets: TaskTracker,
-    /// The shard's next timeout has come nearer.
-    wake: Arc<Notify>,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.wake.notify_one();
-    }
 }
 
 /// Unix milliseconds that never go back.
@@ -142,9 +143,18 @@ impl Signaling {
         // Nobody is there whom it could concern.
         shard.set_rules(clock.now(), settings.policy.rules.clone(), &mut Outbox::default());
         let metrics = Metrics::new();
-        let wake = Arc::new(Notify::new());
-        let inner = Arc::new(Inner {
-            hub: Hub::new(shard, metrics.clone(), Arc::clone(&wake)),
+        let hub = Arc::new(Hub::new(shard, metrics.clone()));
+        tokio::spawn(keep_time(Arc::downgrade(&hub), hub.wake(), clock));
+        let tracker = settings.tracker.then(|| {
+            let tracker = Tracker::new(&blake3::derive_key("marea tracker seed 1", &seed));
+            let hub = Arc::new(Hub::new(tracker, metrics.clone()));
+            tokio::spawn(keep_time(Arc::downgrade(&hub), hub.wake(), clock));
+            hub
+        });
+        Self(Arc::new(Inner {
+            hub,
+            tracker,
+            room: Room::default(),
             clock,
             metrics,
             policy: RwLock::new(Arc::new(settings.policy)),
@@ -152,10 +162,7 @@ impl Signaling {
             draining: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             sockets: TaskTracker::new(),
-            wake: Arc::clone(&wake),
-        });
-        tokio::spawn(keep_time(Arc::downgrade(&inner), wake));
-        Self(inner)
+        }))
     }
 
     /// Answers a WebSocket handshake (any path; the caller routes `/signal`) from the socket address `peer` and serves
@@ -166,6 +173,22 @@ impl Signaling {
     /// `Retry-After`. A page that may not connect gets its 101 and then `error{code: "origin-refused"}`: browsers hide the
     /// status of a refused handshake from the page.
     pub fn upgrade(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Bytes> {
+        self.accept(&self.0.hub, request, peer)
+    }
+
+    /// As [`Self::upgrade`], for WebTorrent's tracker protocol (the caller routes `/announce`, `/tracker/socket` and upgrades
+    /// of `/`). `None` if [`Settings::tracker`] is off.
+    pub fn upgrade_tracker(&self, request: Request<Incoming>, peer: SocketAddr) -> Option<Response<Bytes>> {
+        let hub = self.0.tracker.as_ref()?;
+        Some(self.accept(hub, request, peer))
+    }
+
+    /// Whether there is a tracker.
+    pub fn has_tracker(&self) -> bool {
+        self.0.tracker.is_some()
+    }
+
+    fn accept<C: Core>(&self, hub: &Arc<Hub<C>>, request: Request<Incoming>, peer: SocketAddr) -> Response<Bytes> {
         let inner = &self.0;
         let accept = match handshake::check(request.method(), request.headers()) {
             Ok(accept) => accept,
@@ -183,7 +206,7 @@ impl Signaling {
                  there are no limits per address, and viewers in one network are not told that they are"
             );
         }
-        let seat = match inner.hub.seat(address.ip()) {
+        let seat = match inner.room.take(address.ip()) {
             Ok(seat) => seat,
             Err(refusal) => return inner.refuse(refusal),
         };
@@ -193,7 +216,8 @@ impl Signaling {
             trusted: address.is_direct_loopback() && !request.headers().contains_key(header::ORIGIN),
             stun: inner.stun(&policy, request.headers()),
         };
-        inner.sockets.spawn(socket::serve(Arc::clone(inner), request, client, allowed, seat));
+        let hubs = (Arc::clone(inner), Arc::clone(hub));
+        inner.sockets.spawn(socket::serve(hubs, request, client, allowed, seat));
         handshake::switch(&accept)
     }
 
@@ -220,6 +244,10 @@ impl Signaling {
         self.0.draining.store(true, Ordering::Relaxed);
         self.0.hub.run(Instant::now(), |shard, out| shard.drain(millis(within), out));
         self.0.sockets.close();
+        if let Some(tracker) = &self.0.tracker {
+            // Its clients know no other word for it; they come back by themselves, spread over minutes.
+            tracker.close_all(CloseCode::GOING_AWAY, "the server ends");
+        }
         if tokio::time::timeout(within, self.0.sockets.wait()).await.is_ok() {
             return;
         }
@@ -235,7 +263,19 @@ impl Signaling {
 
     /// How many are here now.
     pub fn stats(&self) -> Stats {
-        self.0.hub.stats()
+        let tracker = self.0.tracker.as_ref();
+        let (tracked, tracker_peers) = tracker.map_or((0, 0), |hub| hub.look(|core, open| (open, core.peers())));
+        self.0.hub.look(|shard, open| {
+            let counts = shard.counts();
+            Stats {
+                connections: open + tracked,
+                videos: shard.videos(),
+                viewers: counts.viewers,
+                mirrors: counts.mirrors,
+                edges: counts.edges,
+                tracker_peers,
+            }
+        })
     }
 
     /// Adds the `marea_signaling_*` metrics to a registry. No label holds a video, a peer or an address.
@@ -282,13 +322,13 @@ fn fresh_seed(secret: &[u8; 32]) -> [u8; 64] {
     seed
 }
 
-/// Calls the shard's timeouts until the service is gone.
-async fn keep_time(inner: Weak<Inner>, wake: Arc<Notify>) {
+/// Calls a core's timeouts until the service is gone.
+async fn keep_time<C: Core>(hub: Weak<Hub<C>>, wake: Arc<Notify>, clock: Clock) {
     loop {
         let wait = {
-            let Some(inner) = inner.upgrade() else { return };
-            let now = inner.clock.now();
-            inner.hub.timeout(now).map(|next| Duration::from_millis(next.saturating_sub(now)))
+            let Some(hub) = hub.upgrade() else { return };
+            let now = clock.now();
+            hub.timeout(now).map(|next| Duration::from_millis(next.saturating_sub(now)))
         };
         match wait {
             Some(wait) => drop(tokio::time::timeout(wait, wake.notified()).await),

@@ -23,7 +23,6 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
     net::IpAddr,
 };
 
@@ -36,6 +35,7 @@ use crate::{
     defaults,
     ids::{AnnounceId, ConnectionId, Millis, PeerId},
     message::{self, ClientMessage, ErrorCode, Kind, ServerMessage},
+    random::Rng,
     sharing::Sharing,
     ticket::Tickets,
 };
@@ -463,36 +463,5 @@ impl Shard {
             member.retry_at = Some(at);
             self.timers.insert((at, Timer::Retry(video, peer)));
         }
-    }
-}
-
-/// Random numbers from a secret seed: ids must not be guessable, and a run with a fixed seed repeats.
-struct Rng(blake3::OutputReader);
-
-impl Rng {
-    fn new(seed: &[u8; 32]) -> Self {
-        Self(blake3::Hasher::new_keyed(seed).finalize_xof())
-    }
-
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        let mut out = [0; N];
-        self.0.fill(&mut out);
-        out
-    }
-
-    /// Uniform in `[0, 1)`.
-    fn unit(&mut self) -> f64 {
-        (u64::from_le_bytes(self.bytes()) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Uniform below `bound`; 0 when `bound` is 0.
-    fn below(&mut self, bound: usize) -> usize {
-        ((self.unit() * bound as f64) as usize).min(bound.saturating_sub(1))
-    }
-}
-
-impl fmt::Debug for Rng {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Rng")
     }
 }

@@ -1,8 +1,7 @@
-//! The shard behind its lock, and the queues to the sockets.
+//! A sans-IO core behind its lock, and the queues to the sockets.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -15,27 +14,26 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_websockets::CloseCode;
 
-use super::{Stats, handshake::Refusal};
+use super::core::Core;
 use crate::{
-    address, defaults,
+    defaults,
     ids::{ConnectionId, Millis},
     metrics::Metrics,
-    shard::{Client, CloseReason, Outbox, Shard},
+    shard::{Client, CloseReason, Outbox},
 };
 
 /// All that sockets share. One lock is held for microseconds at a time; sends only go into queues under it, so that
 /// messages leave in the order in which the shard decided them.
 #[derive(Debug)]
-pub(super) struct Hub {
-    state: Mutex<State>,
-    seats: Arc<Mutex<Seats>>,
+pub(super) struct Hub<C> {
+    state: Mutex<State<C>>,
     metrics: Metrics,
     wake: Arc<Notify>,
 }
 
 #[derive(Debug)]
-struct State {
-    shard: Shard,
+struct State<C> {
+    core: C,
     queues: HashMap<ConnectionId, Queue>,
     /// When [`Hub::timeout`] will be called.
     scheduled: Option<Millis>,
@@ -68,60 +66,26 @@ pub(super) struct Receiver {
     pub(super) cut: CancellationToken,
 }
 
-#[derive(Debug, Default)]
-struct Seats {
-    taken: usize,
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// Room for one connection, given back when dropped.
-#[derive(Debug)]
-pub(super) struct Seat {
-    seats: Arc<Mutex<Seats>>,
-    address: Option<IpAddr>,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut seats = lock(&self.seats);
-        seats.taken -= 1;
-        if let Some(address) = self.address
-            && let Some(count) = seats.by_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                seats.by_address.remove(&address);
-            }
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Hub {
-    pub(super) fn new(shard: Shard, metrics: Metrics, wake: Arc<Notify>) -> Self {
-        let state = State { shard, queues: HashMap::new(), scheduled: None };
-        Self { state: Mutex::new(state), seats: Arc::default(), metrics, wake }
+impl<C> Drop for Hub<C> {
+    fn drop(&mut self) {
+        // Who keeps its time waits for this.
+        self.wake.notify_one();
+    }
+}
+
+impl<C: Core> Hub<C> {
+    pub(super) fn new(core: C, metrics: Metrics) -> Self {
+        let state = State { core, queues: HashMap::new(), scheduled: None };
+        Self { state: Mutex::new(state), metrics, wake: Arc::default() }
     }
 
-    /// Takes room for a connection from this address.
-    pub(super) fn seat(&self, address: Option<IpAddr>) -> Result<Seat, Refusal> {
-        let address = address.map(address::subscriber);
-        let mut seats = lock(&self.seats);
-        if seats.taken >= defaults::MAX_CONNECTIONS {
-            return Err(Refusal::Full);
-        }
-        if let Some(address) = address {
-            let count = seats.by_address.entry(address).or_default();
-            if *count >= defaults::MAX_CONNECTIONS_PER_ADDRESS {
-                return Err(Refusal::AddressFull);
-            }
-            *count += 1;
-        }
-        seats.taken += 1;
-        Ok(Seat { seats: Arc::clone(&self.seats), address })
+    /// Told when the next timeout has come nearer, and at the end.
+    pub(super) fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
     }
 
     /// A WebSocket has opened.
@@ -130,7 +94,7 @@ impl Hub {
         let (bytes, cut) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
         let receiver = Receiver { queue, bytes: Arc::clone(&bytes), cut: cut.clone() };
         let mut state = lock(&self.state);
-        let id = state.shard.open(now, client);
+        let id = state.core.open(now, client);
         state.queues.insert(id, Queue { sender, bytes, cut });
         self.metrics.connections.inc();
         self.reschedule(&mut state);
@@ -144,15 +108,15 @@ impl Hub {
             self.metrics.connections.dec();
         }
         let mut out = Outbox::default();
-        state.shard.close(now, id, clean, &mut out);
+        state.core.close(now, id, clean, &mut out);
         self.finish(&mut state, out, Instant::now());
     }
 
-    /// Lets the shard do something about a message that came at `received`.
-    pub(super) fn run(&self, received: Instant, act: impl FnOnce(&mut Shard, &mut Outbox)) {
+    /// Lets the core do something about a message that came at `received`.
+    pub(super) fn run(&self, received: Instant, act: impl FnOnce(&mut C, &mut Outbox)) {
         let mut out = Outbox::default();
         let mut state = lock(&self.state);
-        act(&mut state.shard, &mut out);
+        act(&mut state.core, &mut out);
         self.finish(&mut state, out, received);
     }
 
@@ -160,9 +124,9 @@ impl Hub {
     pub(super) fn timeout(&self, now: Millis) -> Option<Millis> {
         let mut out = Outbox::default();
         let mut state = lock(&self.state);
-        state.shard.timeout(now, &mut out);
+        state.core.timeout(now, &mut out);
         // The caller sleeps until then: nobody has to wake it for this.
-        state.scheduled = state.shard.next_timeout();
+        state.scheduled = state.core.next_timeout();
         self.finish(&mut state, out, Instant::now());
         state.scheduled
     }
@@ -174,19 +138,13 @@ impl Hub {
         }
     }
 
-    pub(super) fn stats(&self) -> Stats {
+    /// Looks at the core, and at the number of its connections.
+    pub(super) fn look<T>(&self, at: impl FnOnce(&C, usize) -> T) -> T {
         let state = lock(&self.state);
-        let counts = state.shard.counts();
-        Stats {
-            connections: state.queues.len(),
-            videos: state.shard.videos(),
-            viewers: counts.viewers,
-            mirrors: counts.mirrors,
-            edges: counts.edges,
-        }
+        at(&state.core, state.queues.len())
     }
 
-    fn finish(&self, state: &mut State, out: Outbox, received: Instant) {
+    fn finish(&self, state: &mut State<C>, out: Outbox, received: Instant) {
         if let Some(kind) = out.received {
             self.metrics.message(kind, "in");
         }
@@ -217,12 +175,12 @@ impl Hub {
                 let _ = queue.sender.send(Queued::Close(code, text));
             }
         }
-        self.metrics.set_peers(state.shard.counts());
+        state.core.measure(&self.metrics);
         self.reschedule(state);
     }
 
-    fn reschedule(&self, state: &mut State) {
-        let next = state.shard.next_timeout();
+    fn reschedule(&self, state: &mut State<C>) {
+        let next = state.core.next_timeout();
         if next.is_some_and(|next| state.scheduled.is_none_or(|scheduled| next < scheduled)) {
             state.scheduled = next;
             self.wake.notify_one();

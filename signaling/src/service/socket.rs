@@ -12,13 +12,13 @@ use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncReadExt, time::timeout};
 use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
 
-use super::{Inner, Queued, Seat, hub::Receiver};
-use crate::{
-    defaults,
-    ids::ConnectionId,
-    message::{ErrorCode, ServerMessage},
-    shard::Client,
+use super::{
+    Inner,
+    core::Core,
+    hub::{Hub, Queued, Receiver},
+    room::Seat,
 };
+use crate::{defaults, ids::ConnectionId, message::ErrorCode, shard::Client};
 
 /// Time for the other side to take our close frame and send its own.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,7 +41,13 @@ enum End {
 }
 
 /// Waits for the switch and serves the connection until its end. `seat` is its room.
-pub(super) async fn serve(inner: Arc<Inner>, request: Request<Incoming>, client: Client, allowed: bool, seat: Seat) {
+pub(super) async fn serve<C: Core>(
+    (inner, hub): (Arc<Inner>, Arc<Hub<C>>),
+    request: Request<Incoming>,
+    client: Client,
+    allowed: bool,
+    seat: Seat,
+) {
     let upgraded = match timeout(defaults::HANDSHAKE_TIMEOUT, hyper::upgrade::on(request)).await {
         Ok(Ok(upgraded)) => upgraded,
         Ok(Err(error)) => return tracing::debug!(%error, "the connection ended before it was a WebSocket"),
@@ -49,36 +55,35 @@ pub(super) async fn serve(inner: Arc<Inner>, request: Request<Incoming>, client:
     };
     let socket: Socket = ServerBuilder::new()
         .config(Config::default().flush_threshold(FLUSH_THRESHOLD))
-        .limits(Limits::default().max_payload_len(Some(defaults::MAX_MESSAGE)))
+        .limits(Limits::default().max_payload_len(Some(C::MAX_MESSAGE)))
         .serve(TokioIo::new(upgraded));
     if allowed {
-        let (id, receiver) = inner.hub.open(inner.clock.now(), client);
-        talk(&inner, socket, id, receiver).await;
+        let (id, receiver) = hub.open(inner.clock.now(), client);
+        talk(&inner, &hub, socket, id, receiver).await;
     } else {
-        refuse_origin(&inner, socket).await;
+        refuse_origin::<C>(&inner, socket).await;
     }
     drop(seat);
 }
 
-async fn refuse_origin(inner: &Inner, mut socket: Socket) {
+async fn refuse_origin<C: Core>(inner: &Inner, mut socket: Socket) {
     inner.metrics.reject(ErrorCode::OriginRefused.as_str());
-    let text = ServerMessage::error(ErrorCode::OriginRefused, None).to_text();
     let say = async {
-        socket.send(Message::text(text)).await?;
+        socket.send(Message::text(C::origin_refusal())).await?;
         say_goodbye(&mut socket, CloseCode::POLICY_VIOLATION, "origin refused").await
     };
     let _ = timeout(defaults::WRITE_TIMEOUT, say).await;
 }
 
-async fn talk(inner: &Inner, mut socket: Socket, id: ConnectionId, mut receiver: Receiver) {
+async fn talk<C: Core>(inner: &Inner, hub: &Hub<C>, mut socket: Socket, id: ConnectionId, mut receiver: Receiver) {
     let cut = receiver.cut.clone();
     let end = tokio::select! {
-        end = converse(inner, &mut socket, id, &mut receiver) => end,
+        end = converse(inner, hub, &mut socket, id, &mut receiver) => end,
         // Also in the middle of a write that its reader does not take.
         () = cut.cancelled() => End::Broken,
     };
     // The shard first: peers should not wait for a slow goodbye.
-    inner.hub.close(inner.clock.now(), id, !matches!(end, End::Broken));
+    hub.close(inner.clock.now(), id, !matches!(end, End::Broken));
     let goodbye = async {
         match end {
             End::Ours(code, reason) => say_goodbye(&mut socket, code, reason).await,
@@ -108,7 +113,13 @@ async fn say_goodbye(socket: &mut Socket, code: CloseCode, reason: &str) -> Resu
 }
 
 /// Reads, writes and pings until one of them ends it.
-async fn converse(inner: &Inner, socket: &mut Socket, id: ConnectionId, receiver: &mut Receiver) -> End {
+async fn converse<C: Core>(
+    inner: &Inner,
+    hub: &Hub<C>,
+    socket: &mut Socket,
+    id: ConnectionId,
+    receiver: &mut Receiver,
+) -> End {
     let mut heard = tokio::time::Instant::now();
     let mut pinged = false;
     loop {
@@ -119,7 +130,7 @@ async fn converse(inner: &Inner, socket: &mut Socket, id: ConnectionId, receiver
                 pinged = false;
                 match incoming {
                     Some(Ok(message)) => {
-                        if let Some(end) = hear(inner, id, &message) {
+                        if let Some(end) = hear(inner, hub, id, &message) {
                             return end;
                         }
                     }
@@ -168,13 +179,13 @@ async fn converse(inner: &Inner, socket: &mut Socket, id: ConnectionId, receiver
     }
 }
 
-fn hear(inner: &Inner, id: ConnectionId, message: &Message) -> Option<End> {
+fn hear<C: Core>(inner: &Inner, hub: &Hub<C>, id: ConnectionId, message: &Message) -> Option<End> {
     let received = Instant::now();
     let now = inner.clock.now();
     if let Some(text) = message.as_text() {
-        inner.hub.run(received, |shard, out| shard.handle(now, id, text, out));
+        hub.run(received, |core, out| core.text(now, id, text, out));
     } else if message.is_binary() {
-        inner.hub.run(received, |shard, out| shard.handle_binary(now, id, out));
+        hub.run(received, |core, out| core.binary(now, id, message.as_payload(), out));
     } else if message.is_close() {
         return Some(End::Clean);
     }

@@ -10,6 +10,7 @@ use crate::{
     address, defaults,
     ids::{AnnounceId, Millis, PeerId},
     message::{Kind, MatchedPeer, ServerMessage},
+    random::sample,
 };
 
 /// Somebody who could be matched.
@@ -165,36 +166,4 @@ fn judge(swarm: &Swarm, now: Millis, peer: PeerId, other: PeerId, noise: f64) ->
         score -= 4.0;
     }
     Candidate { peer: other, score, prefix }
-}
-
-/// Up to `count` different numbers below `len`, each set equally likely (Floyd), in order.
-fn sample(len: usize, count: usize, mut below: impl FnMut(usize) -> usize) -> impl Iterator<Item = usize> {
-    let mut chosen = std::collections::BTreeSet::new();
-    for last in len.saturating_sub(count)..len {
-        let number = below(last + 1);
-        if !chosen.insert(number) {
-            chosen.insert(last);
-        }
-    }
-    chosen.into_iter()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::Rng, *};
-
-    #[test]
-    fn a_sample_holds_different_numbers_and_favours_none() {
-        let mut rng = Rng::new(&[1; 32]);
-        let mut seen = [0u32; 20];
-        for _ in 0..4000 {
-            let numbers: Vec<usize> = sample(20, 5, |bound| rng.below(bound)).collect();
-            assert_eq!(numbers.len(), 5);
-            numbers.iter().for_each(|number| seen[*number] += 1);
-        }
-        // 1000 expected of each; five deviations are 137.
-        assert!(seen.iter().all(|count| (860..1140).contains(count)), "{seen:?}");
-        assert_eq!(sample(3, 5, |bound| rng.below(bound)).collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!(sample(0, 5, |bound| rng.below(bound)).count(), 0);
-    }
 }

@@ -38,7 +38,8 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn start(policy: Policy) -> Self {
         let local = "127.0.0.1:0".parse().unwrap();
-        let config = Config { listen: local, udp: Udp::Same, admin_listen: Some(local), secret: None, policy };
+        let config =
+            Config { listen: local, udp: Udp::Same, admin_listen: Some(local), secret: None, tracker: true, policy };
         let server = Server::bind(&config).await.unwrap();
         let (address, admin, stun) = (server.local_addr().unwrap(), server.admin_addr(), server.stun_addr());
         let signaling = server.signaling().clone();
@@ -69,7 +70,11 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr, headers: &[(&'static str, &str)]) -> Self {
-        let mut builder = ClientBuilder::new().uri(&format!("ws://{address}/signal")).unwrap();
+        Self::connect_to(address, "/signal", headers).await
+    }
+
+    pub(crate) async fn connect_to(address: SocketAddr, path: &str, headers: &[(&'static str, &str)]) -> Self {
+        let mut builder = ClientBuilder::new().uri(&format!("ws://{address}{path}")).unwrap();
         for (name, value) in headers {
             let value = HeaderValue::from_str(value).unwrap();
             builder = builder.add_header(HeaderName::from_static(name), value).unwrap();
