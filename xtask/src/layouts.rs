@@ -141,7 +141,13 @@ fn encode(clip: &Path) -> Vec<String> {
              boxcolor=black@0.45:x=8:y=8[v{i}];"
         );
     }
-    graph += "[0:a]aresample=48000,aformat=channel_layouts=stereo,asplit=2[en][loud];[loud]volume=0.5[de]";
+    // The sound ends a moment before the picture. A last segment with a frame of sound alone, which ffmpeg else makes, is
+    // one that hls.js 1.7 now and then never appends (it holds sound back until there is a picture), and playback never ends.
+    let sound = f64::from(SECONDS) - 0.05;
+    graph += &format!(
+        "[0:a]aresample=48000,aformat=channel_layouts=stereo,atrim=end={sound},asplit=2[en][loud];\
+         [loud]volume=0.5[de]"
+    );
     let mut arguments: Vec<String> = words("-stream_loop -1 -i").collect();
     arguments.extend([clip.to_string_lossy().into_owned(), "-filter_complex".into(), graph]);
     arguments.extend(words(&format!(
