@@ -40,7 +40,8 @@ const words = (options) => options.split(" ");
  * @typedef {object} Footage
  * @property {string} root
  * @property {boolean} live
- * @property {() => { time: number, bytes: number }[]} segments When each was finished (ms, Unix; 0 for VOD), and its size.
+ * @property {() => { name: string, time: number, bytes: number }[]} segments When each was finished (ms, Unix; 0 for VOD), and
+ *   its size.
  * @property {(path: string, range: { start: number, end: number } | null, sha256: string) => boolean} truth
  * @property {() => Promise<void>} close
  */
@@ -76,14 +77,17 @@ export async function vod(layout) {
   const files = new Map();
   for (const name of readdirSync(dir)) if (/\.(mp4|m4s)$/.test(name)) files.set(name, await readFile(join(dir, name)));
   const playlist = await readFile(join(dir, "index.m3u8"), "utf8");
-  const sizes =
+  const segments =
     layout === "ranges"
-      ? [...playlist.matchAll(/^#EXT-X-BYTERANGE:(\d+)/gm)].map(([, size]) => Number(size))
-      : [...files].filter(([name]) => name.endsWith(".m4s")).map(([, bytes]) => bytes.length);
+      ? [...playlist.matchAll(/^#EXT-X-BYTERANGE:(\d+)/gm)].map(([, size]) => ({
+          name: "film.mp4",
+          bytes: Number(size),
+        }))
+      : [...files].flatMap(([name, { length }]) => (name.endsWith(".m4s") ? [{ name, bytes: length }] : []));
   return {
     root,
     live: false,
-    segments: () => sizes.map((bytes) => ({ time: 0, bytes })),
+    segments: () => segments.map((segment) => ({ ...segment, time: 0 })),
     truth(path, range, sha256) {
       const bytes = files.get(path.split("/").pop());
       return bytes !== undefined && hash(range ? bytes.subarray(range.start, range.end) : bytes) === sha256;
@@ -118,7 +122,8 @@ export async function live() {
   return {
     root,
     live: true,
-    segments: () => [...seen].filter(([name]) => name !== "init.mp4").map(([, { time, bytes }]) => ({ time, bytes })),
+    segments: () =>
+      [...seen].flatMap(([name, { time, bytes }]) => (name === "init.mp4" ? [] : [{ name, time, bytes }])),
     truth: (path, _, sha256) => seen.get(path.split("/").pop() ?? "")?.sha256 === sha256,
     async close() {
       clearInterval(watch);

@@ -48,6 +48,8 @@ export async function serverLine({ origin, tracker, thin }) {
   const bytes = { segment: 0, init: 0, playlist: 0, list: 0, script: 0, other: 0, signaling: 0 };
   /** @type {Record<string, number>} */
   const requests = {};
+  /** Body bytes of each segment, by path. @type {Map<string, number>} */
+  const segments = new Map();
   /** Kinds of paths that no pattern knows, so that nothing is missed silently. @type {Set<string>} */
   const unknown = new Set();
   /** @type {Set<import("node:net").Socket>} */
@@ -65,17 +67,21 @@ export async function serverLine({ origin, tracker, thin }) {
     used.add(request.socket);
     const viewer = /bench-viewer\/(\d+)/.exec(request.headers["user-agent"] ?? "")?.[1] ?? "";
     later(wait, () => {
-      if (!response.destroyed) forward(request, response, (count) => (bytes[kind] += count), viewer);
+      if (response.destroyed) return;
+      forward(request, response, viewer, (count) => {
+        bytes[kind] += count;
+        if (kind === "segment") segments.set(path, (segments.get(path) ?? 0) + count);
+      });
     });
   });
 
   /**
    * @param {import("node:http").IncomingMessage} request
    * @param {import("node:http").ServerResponse} response
-   * @param {(bytes: number) => void} count
    * @param {string} viewer
+   * @param {(bytes: number) => void} count
    */
-  function forward(request, response, count, viewer) {
+  function forward(request, response, viewer, count) {
     const { method, url: path, headers } = request;
     const up = ask({ host: target.hostname, port: target.port, method, path, headers, agent }, (answer) => {
       const { connection, "keep-alive": _, ...rest } = answer.headers;
@@ -150,6 +156,7 @@ export async function serverLine({ origin, tracker, thin }) {
     origin: `http://127.0.0.1:${address.port}`,
     bytes,
     requests,
+    segments,
     unknown,
     close() {
       shaper?.close();

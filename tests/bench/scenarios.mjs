@@ -8,6 +8,9 @@ export const LIVE_SECONDS = 120;
 /** Seconds after the last join from which a live swarm is taken to be settled. */
 export const SETTLED_SECONDS = 20;
 
+/** Seconds before the end after which a new segment is no longer looked at: somebody may only be about to ask for it. */
+export const UNSETTLED_SECONDS = 16;
+
 /**
  * @typedef {object} Scenario
  * @property {string} title

@@ -51,13 +51,17 @@ export class Shaper {
   /** Streams in the order of their turns. @type {Map<string, { credit: number, streams: Stream[] }>} */
   #viewers = new Map();
   #credit = 0;
-  #last = performance.now();
 
   /** @param {{ total: number, each: number }} rates In bit/s. */
   constructor({ total, each }) {
     this.total = total / 8;
     this.each = each / 8;
-    this.timer = setInterval(() => this.#tick(), TICK);
+    let last = performance.now();
+    this.timer = setInterval(() => {
+      const now = performance.now();
+      this.tick((now - last) / 1000);
+      last = now;
+    }, TICK);
   }
 
   /** @param {string} viewer @param {Sink} sink */
@@ -76,10 +80,8 @@ export class Shaper {
     clearInterval(this.timer);
   }
 
-  #tick() {
-    const now = performance.now();
-    const passed = (now - this.#last) / 1000;
-    this.#last = now;
+  /** Lets through what has become possible. @param {number} passed Seconds since the last time. */
+  tick(passed) {
     const kept = Math.max(KEEP, passed);
     this.#credit = Math.min(this.#credit + this.total * passed, this.total * kept);
     for (const viewer of this.#viewers.values())

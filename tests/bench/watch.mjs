@@ -7,7 +7,7 @@ import { loadavg } from "node:os";
 import { ENGINES } from "./engines.mjs";
 import { serverLine, viewerTag } from "./line.mjs";
 import { CpuOfTree, machineIdle } from "./processes.mjs";
-import { LIVE_SECONDS, SCENARIOS, SETTLED_SECONDS } from "./scenarios.mjs";
+import { LIVE_SECONDS, SCENARIOS, SETTLED_SECONDS, UNSETTLED_SECONDS } from "./scenarios.mjs";
 
 /** A wait that lasts at most this long is a late frame and no stall, in ms. */
 const BLINK_MS = 100;
@@ -123,7 +123,8 @@ export async function watch(engineName, scenarioName, count) {
     const cpuSeconds = samples[samples.length - 1][3];
 
     const known = footage.segments();
-    const settledAt = begin + (lastJoin + SETTLED_SECONDS) * 1000;
+    const isSettled = (/** @type {number} */ time) =>
+      time > begin + (lastJoin + SETTLED_SECONDS) * 1000 && time < begin + (took - UNSETTLED_SECONDS) * 1000;
     const people = shots.map((shot, at) => person(shot, last[at], latencies, at, footage));
     const { signaling, ...server } = line.bytes;
     return {
@@ -139,7 +140,12 @@ export async function watch(engineName, scenarioName, count) {
       signaling,
       requests: line.requests,
       ...(line.unknown.size > 0 && { unknown: [...line.unknown].slice(0, 5) }),
-      ...(footage.live && { settled: settled(samples, known, begin, settledAt, begin + took * 1000) }),
+      ...(footage.live && {
+        settled: settled(
+          line.segments,
+          known.filter(({ time }) => isSettled(time)),
+        ),
+      }),
       peers: last.reduce((sum, one) => sum + one.peers, 0),
       cpu: cpuSeconds,
       people,
@@ -201,18 +207,17 @@ function copyOf(shots) {
 }
 
 /**
- * Bytes that the server sent in a time, and bytes of the segments that were finished in it.
- * @param {number[][]} samples
- * @param {{ time: number, bytes: number }[]} segments
- * @param {number} begin Unix time of the samples' zero, in ms.
- * @param {number} from ms, Unix.
- * @param {number} to ms, Unix.
+ * What these segments weigh, and what the server sent of them.
+ * @param {Map<string, number>} sent Bytes by path.
+ * @param {{ name: string, bytes: number }[]} segments
  */
-function settled(samples, segments, begin, from, to) {
-  const sent = (/** @type {number} */ time) =>
-    samples.filter(([at]) => begin + at * 1000 <= time).reduce((most, [, bytes]) => Math.max(most, bytes), 0);
-  const made = segments.filter(({ time }) => time > from && time <= to).reduce((sum, { bytes }) => sum + bytes, 0);
-  return { server: sent(to) - sent(from), made };
+function settled(sent, segments) {
+  const names = new Set(segments.map(({ name }) => name));
+  const server = [...sent].reduce(
+    (sum, [path, bytes]) => sum + (names.has(path.split("/").pop() ?? "") ? bytes : 0),
+    0,
+  );
+  return { server, made: segments.reduce((sum, { bytes }) => sum + bytes, 0) };
 }
 
 /** @param {number} value @param {number} digits */
