@@ -44,6 +44,12 @@ pub const STRANGER_PIECES: u32 = 2;
 pub const GROUP_PIECES: u32 = 4;
 /// Shortest guard before a deadline at which HTTP takes what is missing, in milliseconds (plus twice HTTP's time).
 pub const GUARD_MS: Millis = 1_000;
+/// Longest guard, in milliseconds, however slow the server is: else all would ask a server that is slow because all ask it.
+pub const MAX_GUARD_MS: Millis = 10_000;
+/// The last pieces of an object that are asked of a second neighbour when the first takes long.
+pub const END_GAME_PIECES: u32 = 4;
+/// What is long there, in milliseconds.
+pub const END_GAME_MS: Millis = 1_500;
 /// Most bytes that lie unsent in the `data` channel: control traffic shares the association and must not queue behind.
 pub const UNSENT_BYTES: u32 = 65_536;
 /// Longest upload queue in milliseconds at the rate at which we may send; beyond it BUSY is answered.
@@ -110,10 +116,15 @@ pub const MAX_CLAIM_MS: Millis = 15_000;
 pub const HTTP_RETRY_MS: Millis = 1_000;
 /// A rendition whose last request is older than this is no longer prefetched, in milliseconds.
 pub const RENDITION_IDLE_MS: Millis = 20_000;
-/// Step of the core's clock while something is under way, in milliseconds.
+/// What came within this time is acted on together, in milliseconds: HAVEs and pieces come in swarms, and a round trip takes
+/// longer.
+pub const COALESCE_MS: Millis = 10;
+/// How often what is urgent is looked at, in milliseconds.
 pub const TICK_MS: Millis = 100;
-/// Step of the core's clock when nothing is, in milliseconds.
+/// How often the schedule is looked at when nothing happens, in milliseconds: the playhead moves.
 pub const IDLE_TICK_MS: Millis = 1_000;
+/// A playhead that is this far from where it was expected was moved, in milliseconds.
+pub const SEEK_MS: f64 = 500.0;
 /// HAVEs remembered of one unknown object.
 pub const MAX_UNKNOWN_SETS: usize = 64;
 /// Shortest time between two re-reads of a playlist because a neighbour is ahead of it, in milliseconds.

@@ -194,10 +194,6 @@ impl<K> Default for Set<K> {
 }
 
 impl<K: Ord> Set<K> {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(crate) fn contains(&self, item: &K) -> bool {
         self.0.binary_search(item).is_ok()
     }

@@ -63,8 +63,8 @@ pub struct Swarm {
     key: [u8; 32],
     rng: Rng,
     now: Millis,
-    scheduled: Millis,
-    dirty: bool,
+    /// When the schedule is to be looked at again.
+    due: Millis,
     actions: VecDeque<Action>,
 
     /// Our id at signaling; empty before `joined`.
@@ -131,8 +131,7 @@ impl Swarm {
             objects: Objects::new(u64::from_le_bytes(rng.bytes())),
             rng,
             now,
-            scheduled: now,
-            dirty: false,
+            due: Millis::MAX,
             actions: VecDeque::new(),
             me: String::new(),
             salt: Vec::new(),
@@ -308,15 +307,21 @@ impl Swarm {
 
     /// The player's state; several times a second and at every seek, pause and change of rate.
     pub fn playback(&mut self, now: Millis, playback: Playback) {
-        self.touch(now);
+        let elapsed = now.saturating_sub(self.now) as f64;
+        self.now = self.now.max(now);
+        // What moves as foreseen changes no deadline.
+        let moved = playback.position_ms - self.playback.position_ms;
+        let as_foreseen = (-config::SEEK_MS..elapsed.max(config::SEEK_MS) + config::SEEK_MS).contains(&moved);
+        if !as_foreseen || playback.playing != self.playback.playing || playback.rate != self.playback.rate {
+            self.due = self.now;
+        }
         self.playback = playback;
     }
 
     /// What to do next; `None` when all is said.
     pub fn poll_action(&mut self) -> Option<Action> {
-        if self.actions.is_empty() && self.dirty {
-            self.dirty = false;
-            self.scheduled = self.now;
+        if self.actions.is_empty() && self.now >= self.due {
+            self.due = Millis::MAX;
             self.schedule();
         }
         if self.actions.is_empty() && std::mem::take(&mut self.pump) {
@@ -327,21 +332,13 @@ impl Swarm {
 
     /// When [`Swarm::timeout`] is to be called.
     pub fn next_timeout(&self) -> Option<Millis> {
-        let busy = !self.objects.wanted.is_empty() || self.neighbours.values().any(|n| !n.asked.is_empty());
-        if let Some(pump) = self.next_pump() {
-            Some(pump.min(self.scheduled + config::TICK_MS))
-        } else if busy {
-            Some(self.scheduled + config::TICK_MS)
-        } else if self.neighbours.is_empty() {
-            None
-        } else {
-            Some(self.scheduled + config::IDLE_TICK_MS)
-        }
+        let next = self.next_pump().map_or(self.due, |pump| pump.min(self.due));
+        (next < Millis::MAX).then_some(next)
     }
 
     /// The time has come.
     pub fn timeout(&mut self, now: Millis) {
-        self.touch(now);
+        self.now = self.now.max(now);
         self.pump = true;
     }
 
@@ -394,10 +391,21 @@ impl Swarm {
         }
     }
 
-    /// Moves the clock; what is late is looked at on any call, since timers of hidden tabs are slow.
+    /// Moves the clock; the schedule is looked at next.
     fn touch(&mut self, now: Millis) {
         self.now = self.now.max(now);
-        self.dirty = true;
+        self.due = self.now;
+    }
+
+    /// Something came that may be acted on: the schedule is looked at in a moment, so that what comes with it is taken
+    /// together.
+    fn soon(&mut self) {
+        self.wake(self.now + config::COALESCE_MS);
+    }
+
+    /// The schedule is to be looked at then, if not before. Hosts' timers may be late: every call looks at the clock.
+    fn wake(&mut self, at: Millis) {
+        self.due = self.due.min(at);
     }
 
     fn send(&mut self, peer: Peer, message: &Control) {
@@ -447,6 +455,7 @@ impl Swarm {
         if entry.unproven.is_none() {
             self.verified += 1;
             self.news.get_or_insert_with(object, Bitfield::default).insert(piece);
+            self.soon();
         }
         if let Source::Fetch(fetch) = source
             && let Some(transfer) = self.transfers.get_mut(&fetch)

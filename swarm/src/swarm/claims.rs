@@ -179,6 +179,9 @@ impl Swarm {
                 }
             }
         }
+        if news {
+            self.soon();
+        }
         if news && hops < MAX_HOPS {
             self.broadcast(&Control::Unclaim { oid, first, nonce, hops: hops + 1 }, Some(from));
         }

@@ -90,7 +90,8 @@ impl Swarm {
 
     /// A whole piece arrived; `cv` is its hash by [`crate::pieces::hash_piece`].
     pub fn fetch_piece(&mut self, now: Millis, fetch: Fetch, piece: u32, cv: Cv) {
-        self.touch(now);
+        self.now = self.now.max(now);
+        self.soon();
         let Some(transfer) = self.transfers.get_mut(&fetch) else { return };
         transfer.next = piece + 1;
         let (object, trial) = (transfer.object, transfer.trial);

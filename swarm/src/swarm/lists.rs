@@ -23,6 +23,7 @@ impl Swarm {
                 let (peer, http_failed) = (*peer, *http_failed);
                 let late = self.neighbours.get(&peer).is_none_or(|n| now >= since + n.patience());
                 if !late {
+                    self.wake(now + config::TICK_MS);
                     return;
                 }
                 if let Some(neighbour) = self.neighbours.get_mut(&peer) {

@@ -21,6 +21,8 @@ pub(crate) struct Asked {
     /// Pieces still to come, with the frames of each that are in (bit `i`: offset `i * FRAME_PAYLOAD`).
     pub(crate) pieces: Map<u32, u8>,
     pub(crate) since: Millis,
+    /// Another was asked for the same before.
+    pub(crate) again: bool,
 }
 
 /// A REQUEST that we answer.
@@ -190,8 +192,13 @@ impl Neighbour {
 
     /// Milliseconds until a piece asked for now would be here.
     pub(crate) fn eta(&self) -> f64 {
+        self.rtt.mean() + f64::from(self.outstanding() + 1) * self.piece_ms()
+    }
+
+    /// Milliseconds per piece at its rate.
+    pub(crate) fn piece_ms(&self) -> f64 {
         let rate = if self.capacity > 0.0 { self.capacity } else { config::STRANGER_RATE };
-        self.rtt.mean() + f64::from(self.outstanding() + 1) * f64::from(PIECE_SIZE) * 1_000.0 / rate
+        f64::from(PIECE_SIZE) * 1_000.0 / rate
     }
 
     /// Pieces of `object` that were asked of it and that it can bring within `within_ms`, as far as its rate tells.

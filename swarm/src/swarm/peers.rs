@@ -44,7 +44,7 @@ impl Swarm {
 
     /// A message of its `control` channel.
     pub fn control(&mut self, now: Millis, peer: Peer, bytes: &[u8]) {
-        self.touch(now);
+        self.now = self.now.max(now);
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         if !neighbour.control_allowed.take(now, u32::try_from(bytes.len()).unwrap_or(u32::MAX)) {
             self.close(peer, CloseReason::Flood);
@@ -77,6 +77,7 @@ impl Swarm {
         }
         neighbour.open = true;
         neighbour.kind = hello.kind;
+        self.due = self.now;
         let open = self.neighbours.values().filter(|n| n.open).count();
         if open > self.config.neighbours * 3 / 2 {
             self.send(peer, &Control::Bye { reason: 1 });
@@ -106,6 +107,7 @@ impl Swarm {
                 if let Some(neighbour) = self.neighbours.get_mut(&peer) {
                     (neighbour.uploads, neighbour.uplink) = (uploads, uplink);
                 }
+                self.soon();
             }
             Control::Have { oid, pieces } => self.have_heard(peer, oid, pieces),
             Control::Drop { oid } => {
@@ -188,6 +190,8 @@ impl Swarm {
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         if !neighbour.has.get_or_insert_with(object, Bitfield::default).extend(pieces, count) {
             self.close(peer, CloseReason::Garbage);
+        } else if neighbour.ready(self.now) && !self.objects.get(object).whole() {
+            self.soon();
         }
     }
 
@@ -196,13 +200,16 @@ impl Swarm {
     pub(super) fn unknown_object(&mut self) {
         if self.reload_at.is_none() {
             let wait = u64::from(self.rng.bytes::<1>()[0]) * config::RELOAD_SPREAD_MS / 256;
-            self.reload_at = Some(self.now.max(self.reloaded + config::RELOAD_MS) + wait);
+            let at = self.now.max(self.reloaded + config::RELOAD_MS) + wait;
+            self.reload_at = Some(at);
+            self.wake(at);
         }
     }
 
     /// Re-reads the newest playlist if that is due.
     pub(super) fn reload_if_due(&mut self) {
         if self.reload_at.take_if(|at| *at <= self.now).is_none() {
+            self.wake(self.reload_at.unwrap_or(Millis::MAX));
             return;
         }
         let live = self.objects.tracks.values().filter(|track| !track.playlist.ended);
@@ -238,12 +245,14 @@ impl Swarm {
         let id = self.next_request;
         self.next_request = self.next_request.wrapping_add(1);
         let oid = self.entry(object).oid;
+        let twice = |asked: &Asked| asked.object == object && pieces.clone().any(|p| asked.pieces.contains_key(&p));
+        let again = self.neighbours.values().any(|n| n.asked.values().any(twice));
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         if neighbour.asked.is_empty() {
             neighbour.burst = (now, 0);
         }
         let (first, count) = (pieces.start, pieces.end - pieces.start);
-        let asked = Asked { object, pieces: pieces.map(|piece| (piece, 0)).collect(), since: now };
+        let asked = Asked { object, pieces: pieces.map(|piece| (piece, 0)).collect(), since: now, again };
         neighbour.asked.insert(id, asked);
         self.send(peer, &Control::Request { id, oid, first, count, deadline_ms });
     }
@@ -290,7 +299,8 @@ impl Swarm {
 
     /// All frames of a piece are in; `cv` is its hash.
     pub fn peer_piece(&mut self, now: Millis, peer: Peer, request: u32, piece: u32, cv: Cv) {
-        self.touch(now);
+        self.now = self.now.max(now);
+        self.soon();
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         let Some(asked) = neighbour.asked.get_mut(&request) else { return };
         if asked.pieces.remove(&piece).is_none() {
@@ -366,38 +376,52 @@ impl Swarm {
         if neighbour.asked.remove(&id).is_some() {
             neighbour.busy_until = now + Millis::from(retry_ms).clamp(config::TICK_MS, 4 * config::BUSY_MS);
             self.discard_request(peer, id);
+            self.soon();
         }
     }
 
     /// Looks after every link: HELLO in time, signs of life, silence while something is asked.
     pub(super) fn look_after_neighbours(&mut self) {
         let now = self.now;
-        let peers: Vec<Peer> = self.neighbours.keys().copied().collect();
-        for peer in peers {
-            let Some(neighbour) = self.neighbours.get(&peer) else { continue };
-            if !neighbour.open {
-                if now >= neighbour.since + config::HELLO_MS {
-                    self.close(peer, CloseReason::NoHello);
+        let mut next = Millis::MAX;
+        let mut late: Vec<(Peer, Late)> = Vec::new();
+        for (&peer, neighbour) in &self.neighbours {
+            let mut at = |time: Millis, what: Late| {
+                if now >= time {
+                    late.push((peer, what));
                 }
+                time
+            };
+            if !neighbour.open {
+                next = next.min(at(neighbour.since + config::HELLO_MS, Late::Hello));
                 continue;
             }
-            if now >= neighbour.heard + config::DEAD_MS {
-                self.close(peer, CloseReason::Dead);
-                continue;
+            next = next.min(at(neighbour.heard + config::DEAD_MS, Late::Life));
+            if let Some(since) = neighbour.asked.values().map(|asked| asked.since).min() {
+                next = next.min(at(since.max(neighbour.frame_at) + neighbour.patience(), Late::Answer));
             }
-            let last = neighbour.asked.values().map(|asked| asked.since).min();
-            if last.is_some_and(|since| now >= since.max(neighbour.frame_at) + neighbour.patience()) {
-                self.passed_over(peer);
+            if now < neighbour.busy_until {
+                next = next.min(neighbour.busy_until);
             }
-            let every =
-                |n: &Neighbour| if n.uploads_queued.is_empty() { config::PING_MS } else { config::BUSY_PING_MS };
-            if self.neighbours.get(&peer).is_some_and(|n| now >= n.pinged + every(n)) {
-                self.ping(peer);
+            let idle = neighbour.uploads_queued.is_empty();
+            next =
+                next.min(at(neighbour.pinged + if idle { config::PING_MS } else { config::BUSY_PING_MS }, Late::Ping));
+        }
+        self.wake(next.max(now + 1));
+        for (peer, what) in late {
+            match what {
+                Late::Hello => self.close(peer, CloseReason::NoHello),
+                Late::Life => self.close(peer, CloseReason::Dead),
+                Late::Answer => self.passed_over(peer),
+                Late::Ping => self.ping(peer),
             }
         }
     }
 
     fn ping(&mut self, peer: Peer) {
+        if !self.neighbours.contains_key(&peer) {
+            return;
+        }
         let nonce = u32::from_le_bytes(self.rng.bytes());
         if let Some(neighbour) = self.neighbours.get_mut(&peer) {
             neighbour.pinged = self.now;
@@ -439,8 +463,20 @@ impl Swarm {
             entry.pending.retain(|(source, _), _| !matches!(source, Source::Peer(other, _) if *other == peer));
         }
         self.forget_lists_of(peer);
+        self.soon();
+        if self.population > 1 && !self.neighbours.values().any(|n| n.open) {
+            self.expecting = self.now + config::CONNECT_MS; // others are to be had
+        }
         true
     }
+}
+
+/// What a neighbour owes.
+enum Late {
+    Hello,
+    Life,
+    Answer,
+    Ping,
 }
 
 impl Neighbour {

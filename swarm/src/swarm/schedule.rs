@@ -6,15 +6,11 @@ use super::{
     Swarm,
     action::{Object, Peer},
     bitfield::Bitfield,
+    http::Transfer,
     neighbour::Neighbour,
     object::{List, Origin},
 };
-use crate::{
-    config,
-    ids::Millis,
-    map::{Map, sort},
-    wire::Control,
-};
+use crate::{config, ids::Millis, map::sort, wire::Control};
 
 /// An object that is not whole and is, or soon will be, asked for.
 #[derive(Clone, Copy, Debug)]
@@ -27,11 +23,25 @@ struct Want {
     since: Option<Millis>,
 }
 
+/// A neighbour that can be asked for pieces of an object.
+struct Holder<'a> {
+    peer: Peer,
+    has: &'a Bitfield,
+    /// Pieces that may be asked of it now.
+    room: u32,
+    /// Milliseconds until the next piece asked of it would be here, and for each after that.
+    eta: f64,
+    each: f64,
+}
+
 impl Swarm {
-    /// Everything that depends on time or on what is missing. Cheap enough for ten times a second.
+    /// Everything that depends on time or on what is missing. Each part says when it is to be looked at again.
     pub(super) fn schedule(&mut self) {
         self.reload_if_due();
         self.look_after_neighbours();
+        if !self.neighbours.is_empty() {
+            self.wake(self.now + config::IDLE_TICK_MS);
+        }
         for want in self.wants() {
             if self.entry(want.object).shared() {
                 self.ensure_list(want.object, self.list_worth_fetching(want));
@@ -39,7 +49,7 @@ impl Swarm {
             if want.since.is_some() {
                 self.use_http(want);
             }
-            if self.entry(want.object).shared() {
+            if self.entry(want.object).shared() && self.neighbours.values().any(|n| n.ready(self.now)) {
                 self.ask_peers(want);
             }
         }
@@ -70,9 +80,9 @@ impl Swarm {
         }
         by_deadline(&mut wants);
         let requested = wants.len();
-        // Without neighbours there is nobody to fetch ahead from; with memory nearly full there is no room.
-        let room = self.held < self.config.memory_limit / 10 * 9;
-        if room && self.neighbours.values().any(|n| n.open && n.uploads) {
+        // Without neighbours there is nobody to fetch ahead from; and what is ahead must fit beside what is just played.
+        let mut room = self.config.memory_limit / 4 * 3;
+        if self.neighbours.values().any(|n| n.open && n.uploads) {
             for track in self.objects.tracks.values() {
                 let Some((anchor, start_ms)) = track.anchor else { continue };
                 if self.now > track.active + config::RENDITION_IDLE_MS {
@@ -86,6 +96,8 @@ impl Swarm {
                         break;
                     }
                     let Some(object) = *object else { continue };
+                    let Some(left) = room.checked_sub(self.entry(object).size) else { break };
+                    room = left;
                     if !self.entry(object).whole() && !self.objects.wanted.contains(&object) {
                         let live = !track.playlist.ended && self.playback.playing;
                         let since = live.then(|| self.entry(object).listed);
@@ -124,34 +136,37 @@ impl Swarm {
             if !self.peers_may_bring(object) {
                 self.fail(object, status);
             }
+            self.wake(at + (config::HTTP_RETRY_MS << (times - 1).min(3)));
             return;
         }
         let covered = self.covered(object);
-        let open: Vec<&Neighbour> = self.neighbours.values().filter(|n| n.open).collect();
         let gap = |piece: u32| !entry.have.contains(piece) && !covered.contains(piece);
         let missing = (0..count).filter(|&piece| gap(piece)).count() as u32;
         if missing == 0 {
             return;
         }
-        let time = self.http.time(missing);
-        let jitter = config::GUARD_SPREAD_MS * self.draw(object, u32::MAX, self.draw_key);
-        let guard = (config::GUARD_MS as f64).max(2.0 * time) + jitter;
+        // Whoever has much buffered leaves a slow server to those who have not, however slow it is.
+        let guard = (2.0 * self.http.time(missing)).clamp(config::GUARD_MS as f64, config::MAX_GUARD_MS as f64)
+            + config::GUARD_SPREAD_MS * self.draw(object, u32::MAX, self.draw_key);
         let slack = want.deadline - now as f64;
         if slack > guard && now < self.expecting {
+            self.wake(self.expecting.min((want.deadline - guard) as Millis));
             return;
         }
-        if open.is_empty() || slack <= guard {
+        if slack <= guard || !self.neighbours.values().any(|n| n.open) {
             // What neighbours bring in time, or sooner than HTTP could, is left to them; the rest is raced.
             let in_time = slack.max(self.http.time(1));
             let mut taken = covered;
-            for neighbour in open {
+            for neighbour in self.neighbours.values().filter(|n| n.open) {
                 neighbour.bringing(object, now, in_time).for_each(|piece| {
                     taken.insert(piece);
                 });
             }
             self.fill_by_http(object, &taken);
+            self.wake(now + config::TICK_MS);
             return;
         }
+        self.wake((want.deadline - guard).min(1e15) as Millis + 1);
         self.claim_groups(want, &covered, guard);
     }
 
@@ -201,32 +216,40 @@ impl Swarm {
             // With a list on its way groups can be shared out in a moment.
             List::Asked { .. } | List::Fetching(_) => return,
             List::Missing { .. } => {
-                let claimed = (0..entry.groups()).any(|group| entry.claimed(group, now));
                 let nobody = !self.neighbours.values().any(|n| n.open && n.has_any(object));
-                if !claimed
-                    && nobody
-                    && free(0..entry.count)
-                    && now >= self.claim_time(object, 0, since, want.deadline, guard)
-                {
+                let claimed = (0..entry.groups()).filter_map(|group| entry.claims.get(&group));
+                let lapsed = claimed.map(|claim| claim.expires).max().unwrap_or(0);
+                let at = self.claim_time(object, 0, since, want.deadline, guard).max(lapsed);
+                if nobody && free(0..entry.count) {
                     let count = entry.count;
-                    self.claim(object, 0, count);
+                    if now >= at {
+                        self.claim(object, 0, count);
+                    } else {
+                        self.wake(at);
+                    }
                 }
                 return;
             }
         }
-        let ready: Vec<u32> = (0..entry.groups())
-            .filter(|&group| !entry.claimed(group, now) && free(entry.group(group)))
-            .filter(|&group| now >= self.claim_time(object, group, since, want.deadline, guard))
-            .collect();
         // Neighbouring groups go in one range.
         let mut runs: Vec<Range<u32>> = Vec::new();
-        for group in ready {
+        let mut next = Millis::MAX;
+        for group in 0..entry.groups() {
             let pieces = entry.group(group);
+            if !free(pieces.clone()) {
+                continue;
+            }
+            let at = self.claim_time(object, group, since, want.deadline, guard);
+            if now < at {
+                next = next.min(at);
+                continue;
+            }
             match runs.last_mut() {
                 Some(run) if run.end == pieces.start => run.end = pieces.end,
                 _ => runs.push(pieces),
             }
         }
+        self.wake(next);
         for run in runs {
             self.claim(object, run.start, run.end);
         }
@@ -234,61 +257,63 @@ impl Swarm {
 
     /// Asks neighbours for missing pieces that they hold, each of whoever would bring it first.
     fn ask_peers(&mut self, want: Want) {
-        let now = self.now;
-        let object = want.object;
+        let (now, object) = (self.now, want.object);
         let entry = self.entry(object);
         if entry.known_list().is_none() || entry.whole() {
             return;
         }
-        let holders: Vec<Peer> =
-            self.neighbours.iter().filter(|(_, n)| n.ready(now) && n.has_any(object)).map(|(&peer, _)| peer).collect();
+        let mut holders: Vec<Holder<'_>> = Vec::new();
+        for (&peer, n) in &self.neighbours {
+            let Some(has) = n.has.get(&object).filter(|has| !has.is_empty()) else { continue };
+            let room = n.window().saturating_sub(n.outstanding());
+            if n.ready(now) && room > 0 {
+                holders.push(Holder { peer, has, room, eta: n.eta(), each: n.piece_ms() });
+            }
+        }
         if holders.is_empty() {
             return;
         }
+        let covered = self.covered(object);
         let mut under_way = Bitfield::default();
-        for neighbour in self.neighbours.values() {
-            for asked in neighbour.asked.values().filter(|asked| asked.object == object) {
-                asked.pieces.keys().for_each(|&piece| {
-                    under_way.insert(piece);
-                });
+        let few = entry.count - entry.have.len() <= config::END_GAME_PIECES;
+        for asked in self.neighbours.values().flat_map(|n| n.asked.values()).filter(|asked| asked.object == object) {
+            // The last pieces are asked twice if the first answer takes long: whoever comes second is called off.
+            if few && !asked.again && now >= asked.since + config::END_GAME_MS {
+                continue;
+            }
+            asked.pieces.keys().for_each(|&piece| {
+                under_way.insert(piece);
+            });
+        }
+        let mut pieces: Vec<(u32, f64, u32)> = Vec::new();
+        for piece in entry.missing().filter(|&piece| !under_way.contains(piece)) {
+            let copies = holders.iter().filter(|holder| holder.has.contains(piece)).count() as u32;
+            if copies > 0 {
+                pieces.push((copies, self.draw(object, !piece, self.draw_key), piece));
             }
         }
-        let covered = self.covered(object);
-        let mut pieces: Vec<u32> = entry.missing().filter(|&piece| !under_way.contains(piece)).collect();
         if covered.is_empty() {
             // An object is of use when it is whole, so order counts only between objects. Rarest first, ties by chance, so
             // that neighbours can trade.
-            let mut order: Vec<(usize, u64, u32)> = pieces
-                .iter()
-                .map(|&piece| {
-                    let copies =
-                        holders.iter().filter(|p| self.neighbours.get(p).is_some_and(|n| n.has_piece(object, piece)));
-                    (copies.count(), (self.draw(object, !piece, self.draw_key) * 1e9) as u64, piece)
-                })
-                .collect();
-            sort(&mut order, |a, b| a < b);
-            pieces = order.into_iter().map(|(.., piece)| piece).collect();
+            sort(&mut pieces, |a, b| (a.0, a.1) < (b.0, b.1));
         } else {
             // HTTP comes from the front, peers from the end, but not where HTTP will be first anyway.
-            pieces = self.beyond_http(object, pieces, &holders);
+            let soonest = holders.iter().map(|holder| holder.eta).fold(f64::INFINITY, f64::min);
+            pieces.retain(|&(.., piece)| !self.http_is_sooner(object, piece, soonest));
+            pieces.reverse();
         }
         let lifetime = (want.deadline - now as f64).clamp(f64::from(config::MIN_REQUEST_MS), 30_000.0) as u32;
         let mut runs: Vec<(Peer, u32, u32)> = Vec::new();
-        let mut more = Map::<Peer, u32>::new();
-        for piece in pieces {
-            let best = holders
-                .iter()
-                .filter_map(|peer| Some((*peer, self.neighbours.get(peer)?)))
-                .filter(|(peer, n)| {
-                    n.has_piece(object, piece) && n.outstanding() + more.get(peer).copied().unwrap_or(0) < n.window()
-                })
-                .min_by(|(a, m), (b, n)| {
-                    let load =
-                        |peer: &Peer, n: &Neighbour| n.eta() * f64::from(1 + more.get(peer).copied().unwrap_or(0));
-                    load(a, m).total_cmp(&load(b, n))
-                });
-            let Some((peer, _)) = best else { continue };
-            *more.get_or_insert_with(peer, || 0) += 1;
+        for (.., piece) in pieces {
+            let asked = |n: &Neighbour| n.asked.values().any(|a| a.object == object && a.pieces.contains_key(&piece));
+            let able = holders.iter_mut().filter(|holder| {
+                let another = !few || !self.neighbours.get(&holder.peer).is_some_and(asked);
+                holder.room > 0 && holder.has.contains(piece) && another
+            });
+            let Some(best) = able.min_by(|a, b| a.eta.total_cmp(&b.eta)) else { continue };
+            best.room -= 1;
+            best.eta += best.each;
+            let peer = best.peer;
             match runs.iter_mut().find(|(other, first, end)| {
                 *other == peer && end - *first < config::REQUEST_PIECES && (*end == piece || *first == piece + 1)
             }) {
@@ -302,16 +327,11 @@ impl Swarm {
         }
     }
 
-    /// Missing pieces from the end backwards, without those that HTTP reaches sooner than a neighbour could bring them.
-    fn beyond_http(&self, object: Object, pieces: Vec<u32>, holders: &[Peer]) -> Vec<u32> {
-        let soonest = holders.iter().filter_map(|peer| self.neighbours.get(peer)).map(Neighbour::eta);
-        let head_start = (soonest.fold(f64::INFINITY, f64::min) / self.http.per_piece().max(1.0)).ceil();
-        let reached = |piece: u32| {
-            self.transfers
-                .values()
-                .any(|t| t.object == object && t.covers(piece) && f64::from(piece - t.next) < head_start.min(1e6))
-        };
-        pieces.into_iter().rev().filter(|&piece| !reached(piece)).collect()
+    /// Whether an HTTP transfer reaches a piece before a neighbour could bring it, which takes `soonest` milliseconds.
+    fn http_is_sooner(&self, object: Object, piece: u32, soonest: f64) -> bool {
+        let head_start = (soonest / self.http.per_piece().max(1.0)).ceil().min(1e6);
+        let reaches = |t: &Transfer| t.object == object && t.covers(piece) && f64::from(piece - t.next) < head_start;
+        self.transfers.values().any(reaches)
     }
 
     /// HAVE for what was verified since.
@@ -326,17 +346,33 @@ impl Swarm {
         }
     }
 
-    /// Over the memory limit: what was used longest ago goes first.
+    /// Over the memory limit: what lies behind the playhead goes first, longest unused before the rest; then what lies
+    /// farthest ahead.
     fn make_room(&mut self) {
         while self.held > self.config.memory_limit {
-            let oldest = self
+            let candidates = self
                 .objects
                 .iter()
-                .filter(|(object, entry)| !entry.have.is_empty() && !self.objects.wanted.contains(object))
-                .min_by_key(|(_, entry)| entry.used);
-            let Some((object, _)) = oldest else { break };
+                .filter(|(object, entry)| !entry.have.is_empty() && !self.objects.wanted.contains(object));
+            let first = candidates.min_by_key(|(object, entry)| match self.ahead(*object) {
+                None => (false, entry.used),
+                Some(ahead) => (true, Millis::MAX - ahead),
+            });
+            let Some((object, _)) = first else { break };
             self.evict(object);
         }
+    }
+
+    /// How far ahead of the playhead an object begins that will be played, in milliseconds.
+    fn ahead(&self, object: Object) -> Option<Millis> {
+        self.objects.tracks.values().find_map(|track| {
+            let (anchor, start_ms) = track.anchor?;
+            let at = track.objects.iter().skip(anchor).position(|&other| other == Some(object))? + anchor;
+            let segments = &track.playlist.segments;
+            let ahead =
+                start_ms + segments.get(at)?.start_ms - segments.get(anchor)?.start_ms - self.playback.position_ms;
+            (ahead >= 0.0).then_some(ahead as Millis)
+        })
     }
 }
 

@@ -58,11 +58,42 @@ enum Event {
     Tick(usize),
     Join(usize),
     Connect(usize, usize),
-    HttpStart { viewer: usize, fetch: Fetch, list: bool, url: String, start: u64, end: u64, ranged: bool },
-    HttpData { viewer: usize, fetch: Fetch, at: usize, body: std::rc::Rc<Vec<u8>> },
-    Message { from: usize, to: usize, bytes: Vec<u8>, data: bool },
-    Gone { from: usize, to: usize },
-    Checked { viewer: usize, check: u32, digest: [u8; 32] },
+    HttpStart {
+        viewer: usize,
+        fetch: Fetch,
+        list: bool,
+        url: String,
+        start: u64,
+        end: u64,
+        ranged: bool,
+    },
+    HttpData {
+        viewer: usize,
+        fetch: Fetch,
+        at: usize,
+        body: std::rc::Rc<Vec<u8>>,
+    },
+    Message {
+        from: usize,
+        to: usize,
+        bytes: Vec<u8>,
+        data: bool,
+    },
+    /// Bytes of the `data` channel are on the wire.
+    Drained {
+        from: usize,
+        to: usize,
+        len: u32,
+    },
+    Gone {
+        from: usize,
+        to: usize,
+    },
+    Checked {
+        viewer: usize,
+        check: u32,
+        digest: [u8; 32],
+    },
 }
 
 pub struct Viewer {
@@ -75,6 +106,8 @@ pub struct Viewer {
     fetches: BTreeSet<Fetch>,
     trial_bodies: BTreeMap<Fetch, Vec<u8>>,
     uplink_free: f64,
+    /// Bytes of the `data` channel to each other viewer that are not on the wire yet.
+    unsent: BTreeMap<usize, u32>,
     lie: Option<Lie>,
     pub alive: bool,
     pub closed: Vec<(usize, CloseReason)>,
@@ -193,6 +226,7 @@ impl World {
             fetches: BTreeSet::new(),
             trial_bodies: BTreeMap::new(),
             uplink_free: 0.0,
+            unsent: BTreeMap::new(),
             lie,
             alive: false,
             closed: Vec::new(),
@@ -330,6 +364,16 @@ impl World {
                 if self.viewers[viewer].alive {
                     self.viewers[viewer].swarm.checked(self.now, check, &digest);
                     self.drain(viewer);
+                }
+            }
+            Event::Drained { from, to, len } => {
+                let now = self.now;
+                let viewer = &mut self.viewers[from];
+                let unsent = viewer.unsent.entry(to).or_default();
+                *unsent = unsent.saturating_sub(len);
+                if let (true, Some(&peer)) = (viewer.alive, viewer.peers.get(&to)) {
+                    viewer.swarm.buffered(now, peer, *unsent);
+                    self.drain(from);
                 }
             }
             Event::Gone { from, to } => {
@@ -501,9 +545,12 @@ impl World {
                 after += 2 * link.latency + 200;
             }
             if data {
-                // All that is not on the wire yet is unsent.
-                let unsent = ((viewer.uplink_free - self.now as f64) * link.rate) as u32;
-                viewer.swarm.buffered(self.now, peer, unsent.saturating_sub(16_384));
+                let len = bytes.len() as u32;
+                let unsent = viewer.unsent.entry(to).or_default();
+                *unsent += len;
+                viewer.swarm.buffered(self.now, peer, *unsent);
+                let leaves = (viewer.uplink_free - self.now as f64) as Millis;
+                self.push(leaves, Event::Drained { from, to, len });
             }
             self.push(after, Event::Message { from, to, bytes, data });
         }
@@ -514,14 +561,6 @@ impl World {
         // What a dead or dying tab sent before still arrives; to a dead one nothing does.
         if !self.viewers[to].alive {
             return;
-        }
-        if data && self.viewers[from].alive {
-            // The channel drained by one message.
-            let unsent = ((self.viewers[from].uplink_free - now as f64).max(0.0) * self.link.rate) as u32;
-            if let Some(&peer) = self.viewers[from].peers.get(&to) {
-                self.viewers[from].swarm.buffered(now, peer, unsent);
-                self.drain(from);
-            }
         }
         let viewer = &mut self.viewers[to];
         let Some(&peer) = viewer.peers.get(&from) else { return };
