@@ -249,6 +249,9 @@ pub const POSITION_SCALE: f64 = 60.0;
 pub const RETRY_MS: Millis = 30_000;
 /// A pair whose handshake failed may be matched again after so long, doubled each time.
 pub const REMATCH_FAILED_MS: Millis = 30_000;
+/// The same where nobody else is there to be matched with: what failed was often a page that had just begun or a network
+/// that changed, and waiting costs all that could be shared.
+pub const REMATCH_ALONE_MS: Millis = 5_000;
 /// The same for a pair whose offer was answered: most are connected, and the client ignores the second match.
 pub const REMATCH_ANSWERED_MS: Millis = 120_000;
 /// How often those times are doubled at most.

@@ -35,7 +35,10 @@ impl Shard {
         if count == 0 {
             return;
         }
-        let candidates = self.candidates(now, video, peer);
+        let mut candidates = self.candidates(now, video, peer, false);
+        if candidates.is_empty() {
+            candidates = self.candidates(now, video, peer, true);
+        }
         let picks = self.pick(candidates, count);
         if picks.is_empty() {
             return;
@@ -59,8 +62,24 @@ impl Shard {
         (swarm.need(now, peer) as usize).min(budget)
     }
 
+    /// After a handshake failed: both ends get their turn as soon as they may be matched again, if they find nobody else.
+    pub(super) fn retry_soon(&mut self, now: Millis, video: AnnounceId, ends: [PeerId; 2]) {
+        let link = self.swarms.get(&video).and_then(|swarm| swarm.link(ends[0], ends[1]));
+        let Some(at) = link.filter(|link| link.state == LinkState::Failed).map(|link| link.rematch_at(true)) else {
+            return;
+        };
+        for peer in ends {
+            let spread = self.rng.below(defaults::REMATCH_ALONE_MS as usize / 8) as Millis;
+            let due = at.max(now) + spread;
+            // Without a turn it wants nobody.
+            if self.member_mut(video, peer).and_then(|member| member.retry_at).is_some_and(|turn| turn > due) {
+                self.set_retry(video, peer, Some(due));
+            }
+        }
+    }
+
     /// A random sample of the open members (and up to two mirrors or edges), of those that may be matched with `peer`.
-    fn candidates(&mut self, now: Millis, video: AnnounceId, peer: PeerId) -> Vec<Candidate> {
+    fn candidates(&mut self, now: Millis, video: AnnounceId, peer: PeerId, alone: bool) -> Vec<Candidate> {
         let Some(swarm) = self.swarms.get(&video) else { return Vec::new() };
         let mut sampled: Vec<PeerId> = sample(swarm.open.len(), defaults::SAMPLE, |bound| self.rng.below(bound))
             .map(|slot| swarm.open[slot])
@@ -75,7 +94,7 @@ impl Shard {
         }
         let fits = |other: &PeerId| {
             *other != peer
-                && swarm.link(peer, *other).is_none_or(|link| link.may_rematch(now))
+                && swarm.link(peer, *other).is_none_or(|link| link.may_rematch(now, alone))
                 && swarm.members.get(other).is_some_and(|member| {
                     let hourly = member.connection.and_then(|id| self.connections.get(&id));
                     // Being told of is no choice of a mirror's or edge's: their addresses are public.

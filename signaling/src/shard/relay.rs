@@ -33,6 +33,9 @@ impl Shard {
         let near = swarm.near(from, to);
         let link = swarm.existing_link_mut(from, to).ok_or(ErrorCode::UnknownPeer)?;
         link.accept(now, from > to, relay)?;
+        if matches!(relay.body, Body::Reject(_)) {
+            self.retry_soon(now, video, [from, to]);
+        }
         let Some(connection) = connection else {
             // Its socket broke. If it comes back the handshake is made anew.
             out.rejects.push("peer-away");

@@ -141,14 +141,21 @@ impl Link {
         }
     }
 
-    /// Whether these two may be matched again: their handshake has failed, or nobody has heard of them for long.
-    pub(super) fn may_rematch(&self, now: Millis) -> bool {
+    /// Whether these two may be matched again: their handshake has failed, or nobody has heard of them for long. `alone`:
+    /// there is nobody else.
+    pub(super) fn may_rematch(&self, now: Millis, alone: bool) -> bool {
+        now >= self.rematch_at(alone)
+    }
+
+    /// From when on they may.
+    pub(super) fn rematch_at(&self, alone: bool) -> Millis {
         let wait = match self.state {
+            LinkState::Failed if alone => defaults::REMATCH_ALONE_MS,
             LinkState::Matched | LinkState::Failed => defaults::REMATCH_FAILED_MS,
             LinkState::Answered | LinkState::Connected => defaults::REMATCH_ANSWERED_MS,
         };
         let doublings = self.tries.saturating_sub(1).min(defaults::REMATCH_DOUBLINGS);
-        now >= self.at + (wait << doublings)
+        self.at + (wait << doublings)
     }
 }
 

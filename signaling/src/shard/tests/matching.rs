@@ -185,3 +185,55 @@ fn a_failed_handshake_is_tried_again_ever_more_rarely() {
     assert!((30_000..40_000).contains(&at[0]), "{at:?}");
     assert!(at.len() >= 4 && gaps[0] >= 60_000 && gaps[1] >= 120_000, "{at:?}");
 }
+
+#[test]
+fn two_who_are_alone_try_again_soon_after_a_refusal_and_ever_more_rarely() {
+    let mut bed = Bed::new();
+    let (a, _) = bed.viewer("tide", 8);
+    let (b, _) = bed.viewer("tide", 8);
+    let mut gaps = Vec::new();
+    let mut matched_at = bed.now;
+    let mut ends = (b, a);
+    while gaps.len() < 3 {
+        // Who was matched offers; the other refuses.
+        let other = bed.matches(ends.0).pop().unwrap();
+        let conn = format!("c{}", gaps.len());
+        bed.relay(ends.0, "tide", "offer", &other, &conn, &json!({"sdp": "v=0"}));
+        let from = bed.take_kind(ends.1, "offer")[0]["from"].as_str().unwrap().to_owned();
+        bed.relay(ends.1, "tide", "reject", &from, &conn, &json!({"code": "full"}));
+        ends = loop {
+            bed.advance(100);
+            let told =
+                |bed: &Bed, id| bed.inboxes.get(&id).is_some_and(|inbox| inbox.iter().any(|m| m["type"] == "match"));
+            if told(&bed, a) {
+                break (a, b);
+            }
+            if told(&bed, b) {
+                break (b, a);
+            }
+        };
+        gaps.push(bed.now - matched_at);
+        matched_at = bed.now;
+    }
+    for (gap, expected) in gaps.iter().zip([5_000, 10_000, 20_000]) {
+        assert!((expected..expected + 1_000).contains(gap), "{gaps:?}");
+    }
+}
+
+#[test]
+fn strangers_come_before_those_with_whom_it_failed() {
+    let mut bed = Bed::new();
+    let (a, a_peer) = bed.viewer("tide", 8);
+    let (b, _) = bed.viewer("tide", 8);
+    bed.take(b);
+    bed.relay(b, "tide", "offer", &a_peer, "c", &json!({"sdp": "v=0"}));
+    let from = bed.take_kind(a, "offer")[0]["from"].as_str().unwrap().to_owned();
+    bed.relay(a, "tide", "reject", &from, "c", &json!({"code": "full"}));
+    let (_, c_peer) = bed.viewer("tide", 8);
+    bed.update(b, "tide", 8);
+    assert_eq!(bed.matches(b), Vec::<String>::new(), "c was told of both: nobody is left for now");
+    bed.advance(20_000);
+    // c's link is not a failed one: only a is tried again.
+    let again: Vec<String> = [bed.matches(a), bed.matches(b)].concat();
+    assert!(!again.is_empty() && again.iter().all(|peer| *peer != c_peer), "{again:?}");
+}

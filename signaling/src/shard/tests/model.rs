@@ -184,10 +184,7 @@ impl Model {
                         assert!(other.joined && other.want > 0, "matched with one who does not want: {other:?}");
                         let pair = (video, me.clone().min(peer.clone()), me.clone().max(peer));
                         let before = self.paired.insert(pair, now);
-                        assert!(
-                            before.is_none_or(|at| now + 500 >= at + defaults::REMATCH_FAILED_MS),
-                            "again too soon"
-                        );
+                        assert!(before.is_none_or(|at| now + 500 >= at + defaults::REMATCH_ALONE_MS), "again too soon");
                     }
                 }
                 "viewers" => {
