@@ -395,6 +395,9 @@ class Host implements SwarmHost {
       evict: (object) => {
         this.store.evict(object);
         this.travels.delete(object);
+        // A live stream has no last object.
+        this.urls.delete(object);
+        this.failures.delete(object);
       },
       deliver: (request, object) => {
         const load = this.take(request);

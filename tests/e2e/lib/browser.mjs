@@ -13,7 +13,10 @@ const FLAGS = [
   "--disable-background-networking",
   // Players of a page start by themselves here, as after a click.
   "--autoplay-policy=no-user-gesture-required",
-  // Several viewers share one browser, but each of them is looking.
+];
+
+/** Several viewers share one browser, but each of them is looking. */
+const LOOKING = [
   "--disable-background-timer-throttling",
   "--disable-backgrounding-occluded-windows",
   "--disable-renderer-backgrounding",
@@ -24,10 +27,11 @@ const FLAGS = [
 const KEPT_LINES = 300;
 
 /**
- * @param {{ executablePath?: string }} [options]
+ * @param {{ executablePath?: string, throttled?: boolean }} [options] `throttled`: tabs that nobody looks at get little time.
  */
-export async function launch({ executablePath = paths.chromium } = {}) {
-  return puppeteer.launch({ executablePath, pipe: true, headless: true, args: FLAGS, protocolTimeout: 120_000 });
+export async function launch({ executablePath = paths.chromium, throttled = false } = {}) {
+  const args = throttled ? FLAGS : [...FLAGS, ...LOOKING];
+  return puppeteer.launch({ executablePath, pipe: true, headless: true, args, protocolTimeout: 120_000 });
 }
 
 /**
@@ -190,6 +194,22 @@ export class Viewer {
       heap: usage.usedSize,
       buffers: usage.backingStorageSize ?? 0,
       total: usage.usedSize + (usage.backingStorageSize ?? 0),
+    };
+  }
+
+  /**
+   * Opens another tab in front of it. Gives what brings it back to the front.
+   * @param {{ frozen?: boolean }} [options] `frozen`: it gets no time at all, as in a browser that saves energy.
+   */
+  async hide({ frozen = false } = {}) {
+    const front = await this.context.newPage();
+    await front.bringToFront();
+    await this.until("it is hidden", () => document.visibilityState === "hidden", { timeout: 5_000 });
+    if (frozen) await this.devtools.send("Page.setWebLifecycleState", { state: "frozen" });
+    return async () => {
+      if (frozen) await this.devtools.send("Page.setWebLifecycleState", { state: "active" });
+      await front.close();
+      await this.page.bringToFront();
     };
   }
 

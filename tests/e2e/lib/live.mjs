@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
+import { WrongBytes } from "./expect.mjs";
 import { fileOf } from "./media.mjs";
 import * as paths from "./paths.mjs";
 import { run, start } from "./process.mjs";
@@ -66,12 +67,8 @@ export class LiveStream {
    * @param {{ append?: boolean }} [options] `append`: it goes on with the playlist that it finds, after a discontinuity.
    */
   async encode({ append = false } = {}) {
-    const clip = join(this.root, "clip.mp4.part");
+    const clip = await joinFootage(this.root);
     await mkdir(this.dir, { recursive: true });
-    const master = join(paths.ladder("live"), "master.m3u8");
-    const joined = "-y -loglevel error -i".split(" ").concat(master, "-c", "copy", "-f", "mp4", clip);
-    const { code, output } = await run("ffmpeg", joined);
-    if (code !== 0) throw new Error(`ffmpeg could not join the footage: ${output}`);
     const flags = `delete_segments+program_date_time+independent_segments${append ? "+append_list" : ""}`;
     const fmp4 = this.type === "fmp4";
     const streams = fmp4 ? "v:0,agroup:a,name:360p a:0,agroup:a,default:yes,name:audio" : "v:0,a:0,name:main";
@@ -112,7 +109,9 @@ export class LiveStream {
       const name = relative(this.dir, fileOf(/** @type {any} */ (this), entry.url));
       const known = this.versions.get(name);
       assert.ok(known, `${who}: ${name} was delivered and never listed`);
-      assert.ok(known.has(entry.sha256), `${who}: ${name} has other bytes (${entry.bytes}) than the file had`);
+      if (!known.has(entry.sha256)) {
+        throw new WrongBytes(`${who}: ${name} has other bytes (${entry.bytes}) than the file had`);
+      }
       return name;
     });
   }
@@ -184,6 +183,19 @@ export class LiveStream {
       return null;
     }
   }
+}
+
+/**
+ * The light footage in one file, which ffmpeg can loop.
+ * @param {string} folder Where it is put.
+ */
+export async function joinFootage(folder) {
+  // No server takes it for media.
+  const clip = join(folder, "clip.part");
+  const words = `-nostdin -y -loglevel error -i ${join(paths.ladder("live"), "master.m3u8")} -c copy -f mp4 ${clip}`;
+  const { code, output } = await run("ffmpeg", words.split(" "));
+  if (code !== 0) throw new Error(`ffmpeg could not join the footage: ${output}`);
+  return clip;
 }
 
 /**
