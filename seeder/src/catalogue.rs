@@ -2,8 +2,8 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
-    time::Instant,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
@@ -39,11 +39,28 @@ pub(crate) struct Built {
     pub(crate) signaling: Option<String>,
     /// Files that are not hashed yet.
     pub(crate) pending: Vec<String>,
+    /// A file that it names is not there.
+    pub(crate) absent: bool,
     /// It waits for the newest of a live playlist.
     pub(crate) held_back: bool,
-    /// Number after that of the last segment listed, on live.
-    pub(crate) listed: Option<u64>,
+    /// What it lists, on live.
+    pub(crate) listed: Option<Arc<Listed>>,
     pub(crate) at: Instant,
+    /// When the files that it lists were looked at last.
+    pub(crate) checked: Mutex<Instant>,
+}
+
+/// What a live playlist listed.
+#[derive(Default)]
+pub(crate) struct Listed {
+    /// Number of its first segment.
+    pub(crate) first: u64,
+    /// Number after that of its last one.
+    pub(crate) end: u64,
+    /// Its segments, as [`Item::name`] has them.
+    pub(crate) segments: HashSet<u64>,
+    /// The content of the files for which it has tags.
+    pub(crate) keys: Vec<(String, FileKey)>,
 }
 
 impl Built {
@@ -70,7 +87,7 @@ pub(crate) struct Entry {
     files: Vec<String>,
     pub(crate) built: Option<Arc<Built>>,
     /// As in the last that was built.
-    pub(crate) listed: Option<u64>,
+    pub(crate) listed: Option<Arc<Listed>>,
 }
 
 #[derive(Default)]
@@ -129,6 +146,8 @@ pub(crate) struct Catalogue {
     parents: HashMap<String, BTreeSet<String>>,
     /// Bytes of all built playlists.
     built: usize,
+    /// Files that a live playlist names and that are not there, and since when.
+    missing: HashMap<String, Instant>,
 }
 
 impl Catalogue {
@@ -142,7 +161,7 @@ impl Catalogue {
 
     /// Takes over what a playlist says now.
     pub(crate) fn set(&mut self, playlist: &str, key: FileKey, role: Role, items: &[Item]) {
-        let listed = self.entries.get(playlist).and_then(|entry| entry.listed);
+        let listed = self.entries.get(playlist).and_then(|entry| entry.listed.clone());
         self.remove(playlist);
         let growing = matches!(role, Role::Media { ended: false });
         let mut files = Vec::new();
@@ -189,6 +208,31 @@ impl Catalogue {
     /// Forgets files that no playlist names.
     pub(crate) fn sweep(&mut self) {
         self.media.retain(|_, media| !media.users.is_empty());
+        self.missing.retain(|file, _| self.media.contains_key(file));
+    }
+
+    /// For how long `file` has been missing.
+    pub(crate) fn missing_for(&mut self, file: &str) -> Duration {
+        self.missing.entry(file.to_owned()).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// `file` is there.
+    pub(crate) fn found(&mut self, file: &str) {
+        self.missing.remove(file);
+    }
+
+    /// Whether `file` was missing when it was looked for last.
+    pub(crate) fn is_missing(&self, file: &str) -> bool {
+        self.missing.contains_key(file)
+    }
+
+    /// Another run of an encoder writes `playlist`: what it writes on with is not what was there.
+    pub(crate) fn restarted(&mut self, playlist: &str) {
+        for file in self.files_of(playlist) {
+            if let Some(media) = self.media.get_mut(&file).filter(|media| media.grows()) {
+                media.hashes = None;
+            }
+        }
     }
 
     /// Keeps a built playlist while there is room (`limit` bytes in all).
@@ -199,7 +243,7 @@ impl Catalogue {
         }
         if let Some(entry) = self.entries.get_mut(playlist) {
             self.built += built.size();
-            entry.listed = built.listed;
+            entry.listed.clone_from(&built.listed);
             if let Some(old) = entry.built.replace(Arc::clone(built)) {
                 self.built -= old.size();
             }
@@ -232,10 +276,16 @@ impl Catalogue {
         }
     }
 
+    /// Hashes of content `key` of `file`, of some of its parts at least.
+    pub(crate) fn fitting(&self, file: &str, key: FileKey) -> Option<Arc<FileHashes>> {
+        let media = self.media.get(file)?;
+        media.hashes.clone().filter(|hashes| media.fits(hashes, key))
+    }
+
     /// What to hash of `file`, and what is known already of the same content. None if nobody names it any more.
     pub(crate) fn job(&self, file: &str, key: FileKey) -> Option<(BTreeSet<Span>, Option<Arc<FileHashes>>)> {
         let media = self.media.get(file)?;
-        let old = media.hashes.clone().filter(|hashes| media.fits(hashes, key));
+        let old = self.fitting(file, key);
         let mut spans = media.spans();
         if let Some(old) = old.as_ref().filter(|_| media.grows()) {
             // Parts that left a live playlist keep their place, so that the lists of the others do not move.

@@ -55,7 +55,7 @@ pub const FIRST_SCAN_TIMEOUT: Duration = Duration::from_secs(3);
 pub const LIVE_HASH_WAIT: Duration = Duration::from_secs(1);
 
 /// Segments at the end of a live playlist at which players begin (RFC 8216 §6.3.3).
-pub const LIVE_EDGE: u64 = 3;
+pub const LIVE_EDGE: usize = 3;
 
 /// Live playlists with more segments than this are offered as delta updates: below it a whole one, compressed, is no
 /// more than about 8 KB.
@@ -64,6 +64,17 @@ pub const DELTA_SEGMENTS: usize = 100;
 /// `CAN-SKIP-UNTIL` in target durations: the least that RFC 8216bis §4.4.3.8 allows. A player that read the playlist within
 /// half of it may leave out what is older.
 pub const SKIP_BOUNDARY: f64 = 6.0;
+
+/// How long a live playlist is cut off before a segment whose file is not there yet, in target durations. Then it is listed
+/// as it stands: playing on is up to the player.
+pub const LATE_SEGMENT: f64 = 1.0;
+
+/// How often the files of a live playlist that did not change are looked at: an encoder that starts anew writes over old
+/// segments before it writes a playlist.
+pub const LIVE_CHECK: Duration = Duration::from_secs(1);
+
+/// A playlist that changed so lately may still be being written: it is read again once it has rested for this long.
+pub const PLAYLIST_REST: Duration = Duration::from_millis(20);
 
 /// Deepest folder below the root that is walked.
 pub const MAX_DEPTH: usize = 32;

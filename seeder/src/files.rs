@@ -1,11 +1,12 @@
 //! From a request's path to an open file below the root, or to nothing.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, Metadata},
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use percent_encoding::percent_decode_str;
@@ -44,7 +45,9 @@ pub(crate) struct Opened {
     pub(crate) key: FileKey,
     /// `Last-Modified`, none for times before 1970.
     pub(crate) last_modified: Option<String>,
-    /// Seconds since the last change.
+    /// Time of the last change.
+    pub(crate) changed: SystemTime,
+    /// Seconds since then.
     pub(crate) age: u64,
 }
 
@@ -74,6 +77,7 @@ impl Root {
             file,
             key: FileKey::of(&metadata),
             last_modified: (changed >= UNIX_EPOCH).then(|| httpdate::fmt_http_date(changed)),
+            changed,
             age: changed.elapsed().map_or(0, |age| age.as_secs()),
         })
     }
@@ -88,13 +92,44 @@ impl Root {
         // Links are followed first and judged by where they lead.
         let path = self.0.join(rel).canonicalize()?;
         let inside = path.strip_prefix(&self.0).map_err(|_| io::ErrorKind::NotFound)?;
-        let hidden = inside.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
         // A pipe or device would block whoever opens it.
-        if hidden || !fs::metadata(&path)?.is_file() {
+        if is_hidden(inside) || !fs::metadata(&path)?.is_file() {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(path)
     }
+}
+
+/// Reads the keys of many files: looks at each folder once.
+pub(crate) struct Keys<'a> {
+    root: &'a Root,
+    /// Real paths of folders below the root.
+    folders: HashMap<String, Option<PathBuf>>,
+}
+
+impl<'a> Keys<'a> {
+    pub(crate) fn new(root: &'a Root) -> Self {
+        Self { root, folders: HashMap::new() }
+    }
+
+    /// As [`Root::key`].
+    pub(crate) fn of(&mut self, rel: &str) -> io::Result<FileKey> {
+        let (folder, name) = rel.rsplit_once('/').unwrap_or(("", rel));
+        let real = || {
+            let path = self.root.0.join(folder).canonicalize().ok()?;
+            Some(path).filter(|path| path.strip_prefix(&self.root.0).is_ok_and(|inside| !is_hidden(inside)))
+        };
+        if !self.folders.contains_key(folder) {
+            self.folders.insert(folder.to_owned(), real());
+        }
+        let Some(Some(folder)) = self.folders.get(folder) else { return Err(io::ErrorKind::NotFound.into()) };
+        let metadata = fs::symlink_metadata(folder.join(name))?;
+        if metadata.is_file() && !name.starts_with('.') { Ok(FileKey::of(&metadata)) } else { self.root.key(rel) }
+    }
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."))
 }
 
 /// The relative path that a percent-encoded URL path names: `a/b.m4s`. None for whatever could leave the root or is

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use marea_swarm::{
     Root,
     ids::{MAX_OBJECT_SIZE, piece_count},
-    pieces::{ListCheck, ObjectHasher, check_list, list_from_bytes, list_to_bytes},
+    pieces::{HashedObject, ListCheck, ObjectHasher, check_list, list_from_bytes, list_to_bytes},
     tags::ObjectTag,
 };
 
@@ -144,8 +144,8 @@ pub(crate) enum HashError {
     Stopped,
 }
 
-/// Hashes the objects at `spans` of the file at `path`. Objects of `old` are taken over, so `old` must be of the same
-/// content as far as it goes. `progress` is told how many bytes were read and says whether to go on.
+/// Hashes the objects at `spans` of the file at `path`. Objects of `old` are taken over if the last of them is still there;
+/// a file that grew has the others too, one that an encoder began anew has none. `progress` is told how many bytes were read and says whether to go on.
 pub(crate) fn hash_file(
     path: &Path,
     spans: &BTreeSet<Span>,
@@ -158,13 +158,26 @@ pub(crate) fn hash_file(
         Some(old) => old.list()?.unwrap_or_default(),
         None => Bytes::new(),
     };
-    let mut buf = vec![0; CHUNK];
+    let mut known = HashMap::new();
+    let mut at = 0;
+    for (span, object) in old.map_or(&[][..], |old| &old.objects) {
+        let Some(object) = object else { continue };
+        let len = usize::try_from(object.list_len()).map_err(io::Error::other)?;
+        known.insert(*span, (*object, old_lists.slice(at..at + len)));
+        at += len;
+    }
+    if old.is_some_and(|old| old.key != key)
+        && let Some((span, (object, _))) = known.iter().max_by_key(|(span, _)| **span)
+        && hash_part(&file, span.unwrap_or((0, object.size)), progress)?.root != object.root
+    {
+        known.clear();
+    }
     let mut objects = Vec::with_capacity(spans.len());
     let mut lists = Vec::new();
     for &span in spans {
-        if let Some((object, list)) = old.and_then(|old| take_over(old, &old_lists, span)) {
-            lists.extend_from_slice(&list);
-            objects.push((span, Some(object)));
+        if let Some((object, list)) = known.get(&span) {
+            lists.extend_from_slice(list);
+            objects.push((span, Some(*object)));
             continue;
         }
         let (start, len) = span.unwrap_or((0, key.size));
@@ -173,21 +186,7 @@ pub(crate) fn hash_file(
             objects.push((span, None));
             continue;
         }
-        let mut hasher = ObjectHasher::new();
-        let mut done = 0;
-        while done < len {
-            let part = &mut buf[..usize::try_from(len - done).map_or(CHUNK, |left| left.min(CHUNK))];
-            file.read_exact_at(part, start + done).map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => HashError::Unstable,
-                _ => HashError::Io(error),
-            })?;
-            hasher.update(part);
-            done += part.len() as u64;
-            if !progress(part.len() as u64) {
-                return Err(HashError::Stopped);
-            }
-        }
-        let hashed = hasher.finish();
+        let hashed = hash_part(&file, (start, len), progress)?;
         let object = Object { size: hashed.size, root: hashed.root };
         if object.list_len() > 0 {
             lists.extend_from_slice(&list_to_bytes(&hashed.list));
@@ -201,15 +200,22 @@ pub(crate) fn hash_file(
     Ok(FileHashes { key, objects, lists: Lists::Memory(lists.into()) })
 }
 
-fn take_over(old: &FileHashes, lists: &Bytes, span: Span) -> Option<(Object, Bytes)> {
-    let mut at = 0;
-    for (known, object) in &old.objects {
-        let Some(object) = object else { continue };
-        let len = usize::try_from(object.list_len()).ok()?;
-        if *known == span {
-            return Some((*object, lists.slice(at..at + len)));
+/// Hashes `len` bytes from `start`.
+fn hash_part(file: &File, (start, len): (u64, u64), progress: &dyn Fn(u64) -> bool) -> Result<HashedObject, HashError> {
+    let mut buf = vec![0; usize::try_from(len).map_or(CHUNK, |len| len.min(CHUNK))];
+    let mut hasher = ObjectHasher::new();
+    let mut done = 0;
+    while done < len {
+        let part = &mut buf[..usize::try_from(len - done).map_or(CHUNK, |left| left.min(CHUNK))];
+        file.read_exact_at(part, start + done).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => HashError::Unstable,
+            _ => HashError::Io(error),
+        })?;
+        hasher.update(part);
+        done += part.len() as u64;
+        if !progress(part.len() as u64) {
+            return Err(HashError::Stopped);
         }
-        at += len;
     }
-    None
+    Ok(hasher.finish())
 }

@@ -2,7 +2,12 @@
 //!
 //! The operator's file is never changed here: texts come in and texts go out.
 
-use std::{borrow::Cow, io, io::Read};
+use std::{
+    borrow::Cow,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    io::Read,
+};
 
 use marea_swarm::{
     ids::MAX_PLAYLIST_SIZE,
@@ -74,6 +79,15 @@ pub(crate) struct Item {
     pub(crate) span: Span,
     /// Index of the segment, for segments.
     pub(crate) segment: Option<usize>,
+}
+
+impl Item {
+    /// A number for its file and its place in it.
+    pub(crate) fn name(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.file, self.span).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// Reads a playlist's text. None if it is too large or not UTF-8.

@@ -1,7 +1,6 @@
 //! The folder as viewers see it: playlists with tags, piece lists, and which videos there are.
 
 use std::{
-    collections::HashMap,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -10,10 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use marea_signaling::AnnounceId;
-use marea_swarm::{
-    playlist::{MediaPlaylist, Playlist},
-    tags::{MareaTag, ObjectKind, ObjectTag},
-};
+use marea_swarm::{playlist::Playlist, tags::MareaTag};
 use tokio::{
     sync::{Notify, watch},
     task::spawn_blocking,
@@ -22,17 +18,17 @@ use tokio::{
 
 use crate::{
     catalogue::{Built, Catalogue, Known, Lookup, Role, Text, folder},
-    config::{Config, LIVE_EDGE, LIVE_HASH_WAIT, PENDING_REUSE, PLAYLIST_CACHE, VOD_PLAYLIST_AGE},
-    delta,
+    config::{Config, LIVE_HASH_WAIT, PENDING_REUSE, PLAYLIST_CACHE, PLAYLIST_REST, VOD_PLAYLIST_AGE},
     files::{FileKey, Opened, Root},
     hasher::{Hasher, Urgency},
     hashes::{HashError, hash_file},
-    index::{self, Indexed, Item, Site, Span},
+    index::{self, Indexed, Site, Span},
     metrics::Metrics,
     state::State,
     video, walk,
 };
 
+mod media;
 mod scan;
 
 /// A playlist, and whether it was at hand.
@@ -142,7 +138,8 @@ impl Library {
         let (library, file) = (Arc::clone(self), file.to_owned());
         let read = move || {
             let key = library.root.key(&file).ok()?;
-            let Lookup::Hashed(hashes) = library.read().look_up(&file, key) else { return None };
+            // Also while the end of a growing file is being hashed: what was there keeps its place.
+            let hashes = library.read().fitting(&file, key)?;
             match hashes.list() {
                 Ok(list) => list,
                 Err(error) => {
@@ -161,7 +158,8 @@ impl Library {
     /// The playlist `rel` with its tags. None if it is none that is tagged, and is served as it is.
     pub(crate) async fn playlist(self: &Arc<Self>, rel: &str, signaling: Option<&str>) -> io::Result<Option<Tagged>> {
         let tagged = self.build(rel, signaling).await?;
-        let Some(Tagged { built, .. }) = tagged.as_ref().filter(|tagged| tagged.built.held_back) else {
+        let waits = |tagged: &&Tagged| tagged.built.held_back && !tagged.built.pending.is_empty();
+        let Some(Tagged { built, .. }) = tagged.as_ref().filter(waits) else {
             return Ok(tagged);
         };
         // The newest segments were just written: a moment later they are hashed and can be listed.
@@ -192,19 +190,23 @@ impl Library {
     /// Blocks on the disk, never on hashing.
     fn build_now(&self, rel: &str, signaling: Option<String>) -> io::Result<Option<Tagged>> {
         let key = self.root.key(rel)?;
-        if let Some(entry) = self.read().entry(rel).filter(|entry| entry.key == key) {
+        let catalogue = self.read();
+        if let Some(entry) = catalogue.entry(rel).filter(|entry| entry.key == key) {
             if matches!(entry.role, Role::Other) {
                 return Ok(None);
             }
             let fresh = |built: &&Arc<Built>| {
-                built.signaling == signaling && (built.pending.is_empty() || built.at.elapsed() < PENDING_REUSE)
+                let settled = built.pending.is_empty() && !built.absent || built.at.elapsed() < PENDING_REUSE;
+                // One that is held back for a hash is only good for the one who asked.
+                built.signaling == signaling && settled && (!built.held_back || built.pending.is_empty())
             };
-            if let Some(built) = entry.built.as_ref().filter(fresh) {
-                // A held-back playlist is only good for the one who asked.
-                if !built.held_back {
-                    return Ok(Some(Tagged { built: Arc::clone(built), hit: true }));
-                }
+            let built = entry.built.as_ref().filter(fresh).cloned();
+            drop(catalogue);
+            if let Some(built) = built.filter(|built| !self.is_stale(built)) {
+                return Ok(Some(Tagged { built, hit: true }));
             }
+        } else {
+            drop(catalogue);
         }
         let Some(indexed) = self.register(rel)? else { return Ok(None) };
         self.adopt_parents(rel, &indexed.playlist);
@@ -220,69 +222,6 @@ impl Library {
         let built = Arc::new(built);
         self.write().keep(rel, &built, PLAYLIST_CACHE);
         Ok(Some(Tagged { built, hit: false }))
-    }
-
-    fn build_media(
-        &self,
-        rel: &str,
-        indexed: &Indexed,
-        list: &MediaPlaylist,
-        video: String,
-        signaling: Option<String>,
-    ) -> Built {
-        let items = index::items(list, &self.site);
-        let mut objects = Vec::with_capacity(items.len());
-        let mut waiting: Vec<&Item> = Vec::new();
-        // Many items may lie in one file.
-        let mut files: HashMap<&str, Option<HashMap<Span, ObjectTag>>> = HashMap::new();
-        for item in &items {
-            let tags = files.entry(&item.file).or_insert_with(|| match self.look_up(&item.file) {
-                Some(Lookup::Hashed(hashes)) => Some(hashes.tags()),
-                Some(Lookup::Pending) => None,
-                // Not there, or not readable: a player will find out by itself.
-                Some(Lookup::Refused) | None => Some(HashMap::new()),
-            });
-            match tags {
-                Some(tags) => objects.extend(tags.get(&item.span).map(|tag| (item.line, item.kind, *tag))),
-                None => waiting.push(item),
-            }
-        }
-        let new = if list.ended { None } else { self.first_new(rel, list, &waiting) };
-        // If nothing were left, playing comes first.
-        let shown = new.filter(|shown| *shown > 0).unwrap_or(list.segments.len());
-        let end = if shown < list.segments.len() { index::first_line(&indexed.text, list, shown) } else { usize::MAX };
-        let held_back = new.is_some() || !list.ended && waiting.iter().any(|item| item.kind == ObjectKind::Map);
-        let complete = !waiting.iter().any(|item| item.line < end);
-        // The newest first: there the viewers are.
-        for item in waiting.iter().rev() {
-            self.hasher.submit(&item.file, if list.ended { Urgency::Asked } else { Urgency::Live });
-        }
-        let mut pending: Vec<String> = waiting.iter().map(|item| item.file.clone()).collect();
-        pending.dedup();
-        let head = MareaTag { video, signaling: signaling.clone(), complete };
-        let text = index::insert(&indexed.text, head, objects, end);
-        let (text, delta) = match delta::offer(&text, list, shown) {
-            Some((whole, delta)) => (whole, Some(Text::new(delta))),
-            None => (text, None),
-        };
-        let max_age = match (list.ended, pending.is_empty()) {
-            (true, true) => VOD_PLAYLIST_AGE,
-            (true, false) => 1,
-            (false, _) => ((list.target_duration_ms / 2_000.0) as u64).clamp(1, VOD_PLAYLIST_AGE),
-        };
-        let listed = (!list.ended).then(|| list.media_sequence.saturating_add(shown as u64));
-        Built { delta, pending, held_back, listed, ..finish(text, signaling, max_age) }
-    }
-
-    /// The first segment of a live playlist that waits for its hash and was not listed before: it and those after it are
-    /// listed only when they are hashed. In a playlist that is new here only the live edge counts as not listed.
-    fn first_new(&self, rel: &str, list: &MediaPlaylist, waiting: &[&Item]) -> Option<usize> {
-        let end = list.media_sequence.saturating_add(list.segments.len() as u64);
-        let listed = self.read().entry(rel).and_then(|entry| entry.listed);
-        // Numbers that run backwards are another run of the encoder.
-        let floor = listed.filter(|listed| *listed <= end).unwrap_or(end.saturating_sub(LIVE_EDGE));
-        let segments = waiting.iter().filter_map(|item| item.segment);
-        segments.filter(|index| list.segments[*index].msn >= floor).min()
     }
 
     /// Reads a playlist and notes what it names. None if it is none that is tagged.
@@ -313,15 +252,18 @@ impl Library {
     fn read_playlist(&self, rel: &str) -> io::Result<(FileKey, Option<String>)> {
         let mut tries = 0;
         loop {
-            let Opened { file, key, .. } = self.root.open(rel)?;
+            let Opened { file, key, changed, age, .. } = self.root.open(rel)?;
             let text = index::read(file)?;
             tries += 1;
             // An encoder that writes in place: what was read may be cut.
-            let whole = self.root.key(rel).is_ok_and(|now| now == key) && !text.as_ref().is_some_and(String::is_empty);
-            if whole || tries == 3 {
+            let cut = age == 0 && text.as_ref().is_some_and(|text| !text.ends_with('\n'));
+            if changed.elapsed().is_ok_and(|age| age < PLAYLIST_REST) || cut && tries < 3 {
+                std::thread::sleep(PLAYLIST_REST);
+            }
+            let same = self.root.key(rel).is_ok_and(|now| now == key);
+            if same && !cut || tries >= 3 {
                 return Ok((key, text));
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
 
@@ -440,6 +382,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A playlist of which nothing is missing.
 fn finish(text: String, signaling: Option<String>, max_age: u64) -> Built {
-    let (whole, pending, at) = (Text::new(text), Vec::new(), Instant::now());
-    Built { whole, delta: None, max_age, signaling, pending, held_back: false, listed: None, at }
+    let now = Instant::now();
+    Built {
+        whole: Text::new(text),
+        delta: None,
+        max_age,
+        signaling,
+        pending: Vec::new(),
+        absent: false,
+        held_back: false,
+        listed: None,
+        at: now,
+        checked: Mutex::new(now),
+    }
 }

@@ -212,7 +212,7 @@ impl Service {
         let root = self.library.root().clone();
         // Looking up a name may have to wait for a disk.
         let opened = tokio::task::spawn_blocking(move || root.open(&rel).map(|opened| (rel, opened))).await;
-        let (rel, Opened { file, key, last_modified, age }) = match opened {
+        let (rel, Opened { file, key, last_modified, age, .. }) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return failed(&error),
             Err(panic) => return failed(&io::Error::other(panic)),

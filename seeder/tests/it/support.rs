@@ -14,7 +14,7 @@ use marea_seeder::{Config, Control, Seeder};
 use marea_swarm::{
     Root,
     pieces::{ListCheck, ObjectHasher, check_list, list_from_bytes},
-    playlist::{self, MediaPlaylist, Playlist},
+    playlist::{self, Locator, MediaPlaylist, Playlist},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -117,7 +117,12 @@ impl Edge {
 
     pub(crate) async fn media_now(&self, target: &str) -> MediaPlaylist {
         let text = self.text(target).await;
-        match parse(&text, &format!("http://{}{target}", self.addr)) {
+        self.index(target, &text)
+    }
+
+    /// What the text of the media playlist `target` says.
+    pub(crate) fn index(&self, target: &str, text: &str) -> MediaPlaylist {
+        match parse(text, &format!("http://{}{target}", self.addr)) {
             Playlist::Media(list) => list,
             Playlist::Multivariant(_) => panic!("{target} is multivariant"),
         }
@@ -137,22 +142,37 @@ impl Edge {
         (self.metric(&name("complete")).await, self.metric(&name("cancelled")).await)
     }
 
+    /// What a player gets for `locator`.
+    async fn load(&self, locator: &Locator) -> Vec<u8> {
+        let origin = format!("http://{}", self.addr);
+        let range = locator.range.map(|range| format!("bytes={}-{}", range.start, range.start + range.len - 1));
+        let headers: Vec<(&str, &str)> = range.iter().map(|range| ("Range", range.as_str())).collect();
+        self.ask("GET", locator.url.strip_prefix(&origin).unwrap(), &headers).await.body
+    }
+
+    /// Whether everything that `list` names is what its tags say.
+    pub(crate) async fn holds(&self, list: &MediaPlaylist) -> bool {
+        for (locator, object) in list.locators() {
+            if *blake3::hash(&self.load(locator).await).as_bytes() != object.root.0 {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Fetches everything that `list` names and checks it against its tags, lists included. Returns how many objects.
     pub(crate) async fn verify(&self, list: &MediaPlaylist) -> usize {
         let origin = format!("http://{}", self.addr);
         let mut count = 0;
         for (locator, object) in list.locators() {
-            let target = locator.url.strip_prefix(&origin).unwrap();
-            let range = locator.range.map(|range| format!("bytes={}-{}", range.start, range.start + range.len - 1));
-            let headers: Vec<(&str, &str)> = range.iter().map(|range| ("Range", range.as_str())).collect();
-            let reply = self.ask("GET", target, &headers).await;
-            assert_eq!(reply.body.len() as u64, object.size, "{locator:?}");
-            assert_eq!(Root(*blake3::hash(&reply.body).as_bytes()), object.root, "{locator:?}");
+            let body = self.load(locator).await;
+            assert_eq!(body.len() as u64, object.size, "{locator:?}");
+            assert_eq!(Root(*blake3::hash(&body).as_bytes()), object.root, "{locator:?}");
             if object.size > 65_536 {
                 let list_url = locator.list_url();
                 let list = self.get(list_url.strip_prefix(&origin).unwrap()).await;
                 assert_eq!(list.status, 200, "{list_url}");
-                verify_list(&list.body, &reply.body, object.list_at);
+                verify_list(&list.body, &body, object.list_at);
             }
             count += 1;
         }
