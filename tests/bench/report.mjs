@@ -167,7 +167,10 @@ function section({ scenario, viewers, lines: runsOf, runs }) {
 
 /** What would be hidden by the figures of the table. @param {Runs} runs */
 function remarks(runs) {
-  return Object.entries(runs).flatMap(([engine, figures]) => {
+  const idle = spread(Object.values(runs).flatMap((figures) => figures.map((one) => one.idle)));
+  const percent = (/** @type {number} */ value) => (100 * value).toFixed(0);
+  const machine = idle ? [`The machine was idle for ${percent(idle.min)} to ${percent(idle.max)} % of the time.`] : [];
+  const others = Object.entries(runs).flatMap(([engine, figures]) => {
     const sum = (/** @type {string} */ key) => figures.reduce((total, one) => total + (one[key] ?? 0), 0);
     const label = ENGINES[engine].label;
     return [
@@ -175,6 +178,7 @@ function remarks(runs) {
       ...(sum("wrong") > 0 ? [`${label}: the player was given ${sum("wrong")} buffers with wrong bytes.`] : []),
     ];
   });
+  return [...machine, ...others];
 }
 
 /** Median and, if there are several runs, spread. @param {Column} column @param {Runs[string]} figures */
