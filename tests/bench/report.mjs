@@ -1,5 +1,6 @@
 // Draws `docs/benchmarks/viewers.jsonl`: tables into docs/benchmarks.md, charts beside it.
 
+import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as paths from "../e2e/lib/paths.mjs";
@@ -51,9 +52,9 @@ const COLUMNS = [
 
 /** Draws all. */
 export async function report() {
-  const all = (await readFile(RESULTS, "utf8")).split("\n").filter(Boolean);
+  const all = existsSync(RESULTS) ? (await readFile(RESULTS, "utf8")).split("\n").filter(Boolean) : [];
   const sets = latest(all.map((line) => JSON.parse(line)));
-  if (sets.length === 0) throw new Error(`${RESULTS} has no results; make some: cargo xtask bench viewers --append`);
+  if (sets.length === 0) throw new Error("no results are kept yet; make some: cargo xtask bench viewers --append");
   await mkdir(FOLDER, { recursive: true });
   const charts = draw(sets);
   for (const { name, svg } of charts) await writeFile(join(FOLDER, name), svg);

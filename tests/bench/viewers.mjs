@@ -60,7 +60,7 @@ const sizes = options.viewers.split(",").map((text) => number(text, "--viewers",
 const runs = number(options.runs, "--runs", 100);
 
 if (options.report) {
-  await report();
+  await report().catch((error) => fail(error.message));
   process.exit(0);
 }
 if (!hasRoutedInterface() && !process.env.MAREA_E2E_NAMESPACE) {
