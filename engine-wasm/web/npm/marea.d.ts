@@ -18,7 +18,7 @@ export interface MareaOptions {
   publicKey?: string | string[];
   /** Given to the signaling server at joining; never part of a URL. */
   token?: string | (() => string | null | Promise<string | null>);
-  /** PeerTube's hash list. */
+  /** URL of a hash list for playlists without tags: PeerTube's `segments-sha256.json`. */
   sha256Url?: string;
   /** Used instead of what signaling names; `[]` for none. */
   iceServers?: RTCIceServer[];

@@ -49,7 +49,7 @@ const TEXTS: Record<Reason, string> = {
   metered: "The connection is metered or saves data, so nothing is shared.",
   hidden: "The video is hidden or paused, so nothing is uploaded.",
   gate: "Too few viewers are here to share with.",
-  "no-hash": "The playlist has no verification tags, so there is nothing that could be shared safely.",
+  "no-hash": "Neither tags nor a hash list verify this video, so there is nothing that could be shared safely.",
   "bad-tags": "The verification tags of the playlist are wrong.",
   private: "The video needs credentials and is not marked for sharing.",
   "insecure-page": "The page is not secure (https), which checking this video needs.",

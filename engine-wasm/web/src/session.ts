@@ -270,7 +270,7 @@ export class Session extends EventTarget {
     const old = identity(before);
     if (identity(after).some((value, at) => value !== old[at])) {
       this.failure = null;
-      this.dropDigests();
+      this.digests = null;
       this.dropHost();
     }
     this.update();
@@ -306,7 +306,6 @@ export class Session extends EventTarget {
   destroy(): void {
     if (this.over) return;
     this.over = true;
-    this.dropDigests();
     this.dropHost();
     for (const unwatch of this.unwatch) unwatch();
     this.playback?.stop();
@@ -401,16 +400,7 @@ export class Session extends EventTarget {
     const { sha256Url } = this.options;
     if (this.over || this.digests || !sha256Url || !this.side || !this.hashed) return;
     if ([...this.playlists.values()].some(({ tag }) => tag !== null)) return;
-    this.digests = new Digests(
-      absolute(sha256Url, document.baseURI),
-      (url) => this.fetchText(url),
-      () => this.reindex(),
-    );
-  }
-
-  private dropDigests(): void {
-    this.digests?.stop();
-    this.digests = null;
+    this.digests = new Digests(this.fetchText(absolute(sha256Url, document.baseURI)), () => this.reindex());
   }
 
   /** Tells the swarm of every playlist, and of what was loaded before it knew them. */

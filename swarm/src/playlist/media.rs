@@ -232,7 +232,7 @@ impl MediaPlaylist {
     }
 
     /// Everything that it names, in the order of [`MediaPlaylist::entries`].
-    pub(super) fn objects_mut(&mut self) -> impl Iterator<Item = (&Locator, &mut Option<ObjectRef>)> {
+    fn objects_mut(&mut self) -> impl Iterator<Item = (&Locator, &mut Option<ObjectRef>)> {
         let maps = self.maps.iter_mut().map(|map| (&map.locator, &mut map.object));
         let segments = self.segments.iter_mut().flat_map(|segment| {
             let parts = segment.parts.iter_mut().map(|part| (&part.locator, &mut part.object));

@@ -326,25 +326,36 @@ impl Swarm {
             self.start_transfer(object, 0..count, None);
             return;
         }
-        let own_origin = entry.place.own_origin;
+        if entry.place.own_origin
+            && let Some(transfer) = self.transfers.get_mut(&fetch)
+        {
+            transfer.kept = transfer.bytes; // played, not wasted
+        }
+        self.origin_differs(object, Some(fetch));
+        if !self.entry(object).have.is_empty() {
+            self.evict(object);
+        }
+        self.drop_transfer(fetch);
+    }
+
+    /// The second copy missed, too. The playlist's own origin has the last word: its bytes are played, as `fetch` brought
+    /// them, else as they are kept.
+    pub(super) fn origin_differs(&mut self, object: Object, fetch: Option<Fetch>) {
+        let entry = self.objects.get_mut(object);
         entry.origin = Origin::Differs;
-        if own_origin {
+        if entry.place.own_origin {
             for request in std::mem::take(&mut entry.requests) {
                 self.requests.remove(&request);
-                self.actions.push_back(Action::DeliverUnverified { request, fetch });
-            }
-            if let Some(transfer) = self.transfers.get_mut(&fetch) {
-                transfer.kept = transfer.bytes; // played, not wasted
+                self.actions.push_back(match fetch {
+                    Some(fetch) => Action::DeliverUnverified { request, fetch },
+                    None => Action::Deliver { request, object },
+                });
             }
             self.unwant(object);
         } else {
             self.fail(object, 0);
         }
         self.actions.push_back(Action::OriginDiffers { object });
-        if !self.entry(object).have.is_empty() {
-            self.evict(object);
-        }
-        self.drop_transfer(fetch);
     }
 
     /// Pieces that HTTP transfers of this object are to bring, or have brought and that wait for the list.

@@ -2,7 +2,7 @@
 
 use super::{
     Swarm,
-    action::{Action, CloseReason, Fetch, Object, Peer, Refused, Source},
+    action::{Action, Fetch, Object, Peer, Refused, Source},
     object::List,
 };
 use crate::{
@@ -105,9 +105,7 @@ impl Swarm {
             }
         }
         entry.list = List::Missing { http_failed: *http_failed };
-        self.refused += 1;
-        self.actions.push_back(Action::Refused { source: Source::Peer(from, 0), object, what: Refused::List });
-        self.close(from, CloseReason::WrongList);
+        self.blame(from, object, Refused::List);
     }
 
     /// What waited for the list can be judged now.

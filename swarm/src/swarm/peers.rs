@@ -350,9 +350,7 @@ impl Swarm {
                     self.contradicted(object, Some((peer, piece, cv)));
                     return;
                 }
-                self.refused += 1;
-                self.actions.push_back(Action::Refused { source, object, what: Refused::Piece });
-                self.close(peer, CloseReason::WrongPiece);
+                self.blame(peer, object, Refused::Piece);
             }
             Some(true) => {
                 let now = self.now;

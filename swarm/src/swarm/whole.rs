@@ -24,13 +24,16 @@ pub(crate) struct Unproven {
     /// The question to the host that is open.
     pub(crate) check: Option<u32>,
     /// What neighbours said that was contradicted.
-    said: Vec<(Peer, Said)>,
+    said: Vec<Said>,
 }
 
+/// Hashes that a neighbour gave (a list) or sent the bytes of (a piece).
 #[derive(Debug)]
-enum Said {
-    List(Vec<Cv>),
-    Piece(u32, Cv),
+struct Said {
+    peer: Peer,
+    what: Refused,
+    first: u32,
+    hashes: Vec<Cv>,
 }
 
 impl Swarm {
@@ -67,18 +70,13 @@ impl Swarm {
         let Some(unproven) = entry.unproven.take() else { return };
         entry.origin = Origin::Fits;
         self.verified += u64::from(entry.count);
-        let list = entry.known_list().unwrap_or_default();
-        let wrong = |said: &Said| match said {
-            Said::List(theirs) => theirs != list,
-            Said::Piece(piece, cv) => list.get(*piece as usize) != Some(cv),
-        };
-        let liars: Vec<(Peer, Said)> = unproven.said.into_iter().filter(|(_, said)| wrong(said)).collect();
         self.news.get_or_insert_with(object, Bitfield::default);
         self.deliver(object);
-        for (peer, said) in liars {
-            match said {
-                Said::List(_) => self.blame(peer, object, Refused::List, CloseReason::WrongList),
-                Said::Piece(..) => self.blame(peer, object, Refused::Piece, CloseReason::WrongPiece),
+        for said in unproven.said {
+            let list = self.entry(object).known_list().unwrap_or_default();
+            let right = list.get(said.first as usize..).is_some_and(|rest| rest.starts_with(&said.hashes));
+            if !right {
+                self.blame(said.peer, object, said.what);
             }
         }
     }
@@ -91,24 +89,14 @@ impl Swarm {
         match giver {
             Some(Source::Peer(peer, _)) => {
                 self.take_back(object);
-                self.blame(peer, object, Refused::List, CloseReason::WrongList);
+                self.blame(peer, object, Refused::List);
             }
             Some(source @ Source::Fetch(_)) => {
                 self.refused += 1;
                 self.actions.push_back(Action::Refused { source, object, what: Refused::Object });
                 if suspect {
                     // The second copy, past the caches: as with any other hash, the playlist's own origin has the last word.
-                    self.objects.get_mut(object).origin = Origin::Differs;
-                    if own_origin {
-                        for request in std::mem::take(&mut self.objects.get_mut(object).requests) {
-                            self.requests.remove(&request);
-                            self.actions.push_back(Action::Deliver { request, object });
-                        }
-                        self.unwant(object);
-                    } else {
-                        self.fail(object, 0);
-                    }
-                    self.actions.push_back(Action::OriginDiffers { object });
+                    self.origin_differs(object, None);
                 } else {
                     self.objects.get_mut(object).origin = Origin::Suspect;
                 }
@@ -127,35 +115,36 @@ impl Swarm {
         let entry = self.entry(object);
         let giver = entry.unproven.as_ref().and_then(|unproven| unproven.giver);
         if let Some((peer, piece, cv)) = by {
-            self.write_down(object, peer, Said::Piece(piece, cv));
+            self.write_down(object, Said { peer, what: Refused::Piece, first: piece, hashes: vec![cv] });
         }
         // What HTTP brought whole is about to be checked.
         if let Some(Source::Peer(peer, _)) = giver {
             if by.is_some() {
                 self.abort_transfers_of(object);
             }
-            if let Some(list) = self.take_back(object) {
-                self.write_down(object, peer, Said::List(list));
-            }
+            let hashes = self.take_back(object);
+            self.write_down(object, Said { peer, what: Refused::List, first: 0, hashes });
         }
     }
 
     /// Whoever is contradicted is not asked for this object any more.
-    fn write_down(&mut self, object: Object, peer: Peer, said: Said) {
-        if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+    fn write_down(&mut self, object: Object, said: Said) {
+        if let Some(neighbour) = self.neighbours.get_mut(&said.peer) {
             neighbour.has.remove(&object);
         }
         if let Some(unproven) = &mut self.objects.get_mut(object).unproven
             && unproven.said.len() < config::MAX_SAID
         {
-            unproven.said.push((peer, said));
+            unproven.said.push(said);
         }
     }
 
     /// Forgets a list that nothing proves, and every piece that hangs on it: here, and on its way from neighbours.
-    pub(super) fn take_back(&mut self, object: Object) -> Option<Vec<Cv>> {
+    fn take_back(&mut self, object: Object) -> Vec<Cv> {
         let entry = self.objects.get_mut(object);
-        entry.unproven.as_mut()?.giver.take()?;
+        if let Some(unproven) = &mut entry.unproven {
+            unproven.giver = None;
+        }
         self.bytes.wasted += entry.held_bytes();
         entry.brought = [0; 4];
         let list = std::mem::replace(&mut entry.list, List::Missing { http_failed: true });
@@ -165,12 +154,14 @@ impl Swarm {
             self.call_off(object, piece);
         }
         match list {
-            List::Known(list) => Some(list),
-            _ => None,
+            List::Known(list) => list,
+            _ => Vec::new(),
         }
     }
 
-    fn blame(&mut self, peer: Peer, object: Object, what: Refused, reason: CloseReason) {
+    /// Bans a neighbour for what it is proven to have said.
+    pub(super) fn blame(&mut self, peer: Peer, object: Object, what: Refused) {
+        let reason = if what == Refused::List { CloseReason::WrongList } else { CloseReason::WrongPiece };
         self.refused += 1;
         self.actions.push_back(Action::Refused { source: Source::Peer(peer, 0), object, what });
         self.close(peer, reason);
