@@ -5,6 +5,7 @@ mod cli;
 mod counters;
 mod delta;
 mod http;
+mod layouts;
 mod live;
 mod package;
 mod restarts;
