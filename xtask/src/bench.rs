@@ -19,10 +19,12 @@ pub(crate) struct Bench<'a> {
 /// # Errors
 /// If there is none of this name.
 pub(crate) fn parse<'a>(args: &[&'a str]) -> Result<Bench<'a>> {
-    let (name, options) = args.split_first().ok_or_else(|| run::usage("what to measure is missing: viewers"))?;
+    let (name, options) =
+        args.split_first().ok_or_else(|| run::usage("what to measure is missing: viewers or fleet"))?;
     let run = match *name {
         "viewers" => viewers,
-        other => return Err(run::usage(format!("unknown measurement {other:?}; there is viewers"))),
+        "fleet" => fleet,
+        other => return Err(run::usage(format!("unknown measurement {other:?}; there are viewers and fleet"))),
     };
     Ok(Bench { run, options: options.to_vec() })
 }
@@ -50,6 +52,15 @@ fn viewers(options: &[&str]) -> Result<()> {
     run::check(node.args(options))
 }
 
+/// Thousands of viewers in virtual time.
+fn fleet(options: &[&str]) -> Result<()> {
+    setup::ensure(Need::Build)?;
+    let build =
+        ["run", "-q", "-p", "marea-tests", "--no-default-features", "--profile", "fleet", "--bin", "marea-fleet"];
+    let mut simulator = cargo(build);
+    run::check(simulator.arg("--").args(options))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +68,7 @@ mod tests {
     #[test]
     fn unknown_measurements_are_refused_with_what_there_is() {
         assert!(parse(&["viewers", "--runs", "1"]).is_ok());
+        assert!(parse(&["fleet", "live"]).is_ok());
         for wrong in [&["viewer"][..], &[]] {
             let error = parse(wrong).err().expect("there is none of this name").to_string();
             assert!(error.contains("viewers"), "{error}");

@@ -27,6 +27,7 @@ Usage: cargo xtask COMMAND
   test [STAGE...]               set up and run all checks and tests, or only these stages
   build                         build the browser engine into target/engine
   bench viewers [OPTION...]     measure plain hls.js, p2p-media-loader and Marea side by side (docs/benchmarks.md)
+  bench fleet [SCENARIO...]     simulate thousands of viewers; --list shows the scenarios, --help the options
   media [NAME...]               encode the footage of the demo and the tests into target/media
   help                          this text
 ";

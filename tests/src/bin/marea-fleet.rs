@@ -6,6 +6,12 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use marea_tests::fleet::{self, Figures, Scenario, calibrate::Browsers, report};
 
+/// Runs, in the documentation's folder.
+const LINES: &str = "benchmarks/fleet.jsonl";
+/// Marks of the table in the page.
+const BEGIN: &str = "<!-- fleet: drawn by `cargo xtask bench fleet --report` -->";
+const END: &str = "<!-- end of fleet -->";
+
 /// Thousands of viewers in virtual time.
 #[derive(Parser)]
 struct Args {
@@ -23,9 +29,12 @@ struct Args {
     /// Leave out the run without Marea.
     #[arg(long)]
     marea_only: bool,
-    /// Append each run as a line of JSON to this file.
+    /// Append each run as a line of JSON to docs/benchmarks/fleet.jsonl.
     #[arg(long)]
-    json: Option<PathBuf>,
+    append: bool,
+    /// Only draw the table of docs/benchmarks.md again, from the latest run of each kind in that file.
+    #[arg(long)]
+    report: bool,
     /// Compare with these runs of `bench viewers`, each scenario with as many viewers as it was measured with.
     #[arg(long, value_name = "viewers.jsonl")]
     browsers: Option<PathBuf>,
@@ -36,6 +45,9 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if args.report {
+        return draw();
+    }
     let known: Vec<Scenario> = Scenario::all().into_iter().chain(Scenario::calibration()).collect();
     if args.list {
         for scenario in &known {
@@ -66,9 +78,10 @@ fn main() -> Result<()> {
         let http = (!args.marea_only).then(|| scenario.over_http());
         for scenario in std::iter::once(scenario).chain(http) {
             let figures = fleet::run(&scenario);
-            if let Some(path) = &args.json {
-                let mut file = std::fs::File::options().create(true).append(true).open(path);
-                let file = file.as_mut().ok().with_context(|| format!("{} cannot be written", path.display()))?;
+            if args.append {
+                let path = docs().join(LINES);
+                let file = std::fs::File::options().create(true).append(true).open(&path);
+                let mut file = file.with_context(|| format!("{} cannot be written", path.display()))?;
                 writeln!(file, "{}", figures.to_json())?;
             }
             runs.push(figures);
@@ -78,6 +91,24 @@ fn main() -> Result<()> {
     if let Some(browsers) = browsers {
         print!("\n{}", browsers.beside(&runs));
     }
+    Ok(())
+}
+
+/// The documentation of this repository.
+fn docs() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs"))
+}
+
+/// Writes the table into the page.
+fn draw() -> Result<()> {
+    let (page, lines) = (docs().join("benchmarks.md"), docs().join(LINES));
+    let read =
+        |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()));
+    let text = read(&page)?;
+    let (before, rest) = text.split_once(BEGIN).with_context(|| format!("{} has no {BEGIN}", page.display()))?;
+    let (_, after) = rest.split_once(END).with_context(|| format!("{} has no {END}", page.display()))?;
+    let table = report::markdown(&read(&lines)?);
+    std::fs::write(&page, format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))?;
     Ok(())
 }
 

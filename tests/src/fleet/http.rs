@@ -8,6 +8,7 @@ use marea_swarm::{Millis, PIECE_SIZE, swarm::Fetch};
 
 use super::{
     net::{IDLE_MS, reno, slow_start},
+    viewer::NO_UDP,
     world::{Event, World},
 };
 
@@ -72,8 +73,9 @@ pub struct Server {
     pub playlists: u64,
     /// Requests for media and lists.
     pub requests: u64,
-    /// Bytes of media per second of the run.
-    pub timeline: Vec<u64>,
+    /// Bytes of media per second of the run: to viewers who can reach others, and to those without UDP, for whom there
+    /// is only the server.
+    pub timeline: Vec<[u64; 2]>,
 }
 
 impl World {
@@ -208,9 +210,10 @@ impl World {
         self.server.media += u64::from(bytes);
         let second = (self.now / 1000) as usize;
         if self.server.timeline.len() <= second {
-            self.server.timeline.resize(second + 1, 0);
+            self.server.timeline.resize(second + 1, [0; 2]);
         }
-        self.server.timeline[second] += u64::from(bytes);
+        let alone = usize::from(self.viewers[viewer].nat == NO_UDP);
+        self.server.timeline[second][alone] += u64::from(bytes);
         let after = ((f64::from(bytes) / rate).round() as Millis).max(1);
         self.queue.push(self.now + after, Event::Http { slot, turn });
     }

@@ -8,7 +8,7 @@
 use marea_swarm::{Millis, swarm::Peer, wire::FRAME_PAYLOAD};
 
 use super::{
-    viewer::{Chunk, Packet, Viewer},
+    viewer::{Chunk, NO_UDP, Packet, Viewer},
     world::{Event, World},
 };
 
@@ -40,7 +40,7 @@ pub fn slow_start(rtt: f64, sent: f64) -> f64 {
 pub fn reachable(a: &Viewer, b: &Viewer) -> bool {
     let symmetric = |viewer: &Viewer| viewer.nat == 2;
     let restricted = |viewer: &Viewer| viewer.nat >= 1;
-    a.nat != 3 && b.nat != 3 && !(symmetric(a) && restricted(b)) && !(symmetric(b) && restricted(a))
+    a.nat != NO_UDP && b.nat != 3 && !(symmetric(a) && restricted(b)) && !(symmetric(b) && restricted(a))
 }
 
 /// Splits `capacity` max-min fairly: no flow gets more than its cap. `order` is scratch.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     scenario::{Arrivals, Role, Scenario},
+    viewer::NO_UDP,
     world::World,
 };
 
@@ -33,9 +34,11 @@ pub struct Figures {
     pub unique: u64,
     /// Media and lists over `unique`.
     pub copies: f64,
-    /// The same for what the server sent from 20 s after the last arrival on, over what was asked for first since then.
-    /// Live only.
-    pub steady: Option<f64>,
+    /// Viewers without UDP: each takes a whole copy from the server, whatever the others do.
+    pub alone: usize,
+    /// Copies from 20 s after the last arrival on: media that the server sent since then over what was asked for first
+    /// since then; to viewers who can reach others, and to those without UDP. Live only.
+    pub steady: Option<[f64; 2]>,
     /// Everything the server sent, playlists included, over `unique`.
     pub all_copies: f64,
     /// Share of the viewers' payload that came from peers.
@@ -87,6 +90,7 @@ impl Figures {
         let watchers: Vec<_> =
             world.viewers.iter().filter(|viewer| viewer.watches() && (viewer.alive || viewer.gone)).collect();
         let count = watchers.len().max(1) as f64;
+        let alone = watchers.iter().filter(|viewer| viewer.nat == NO_UDP).count();
         let server = &world.server;
         let segments = || world.asked.iter().zip(&world.film.segments);
         let unique: u64 =
@@ -116,11 +120,13 @@ impl Figures {
         let live = scenario.film.window.is_some();
         let settled = world.last_arrival + SETTLED_MS;
         let steady = (live && settled + 20_000 < world.now).then(|| {
-            let sent: u64 = server.timeline.iter().skip((settled / 1000) as usize).sum();
+            let sent = |whom: usize| -> u64 {
+                server.timeline.iter().skip((settled / 1000) as usize).map(|second| second[whom]).sum()
+            };
             let since = |asked: &Option<u64>| asked.is_some_and(|at| at >= settled);
             let new: u64 =
                 segments().filter(|(asked, _)| since(asked)).map(|(_, segment)| u64::from(segment.size)).sum();
-            sent as f64 / new.max(1) as f64
+            [0, 1].map(|whom| sent(whom) as f64 / new.max(1) as f64)
         });
         let seconds: f64 = watchers.iter().map(|viewer| lived(viewer) as f64 / 1000.0).sum::<f64>().max(1.0);
         let sum = |of: &dyn Fn(&super::viewer::Viewer) -> f64| watchers.iter().map(|viewer| of(viewer)).sum::<f64>();
@@ -134,11 +140,12 @@ impl Figures {
             lists: server.lists,
             playlists: server.playlists,
             unique,
+            alone,
             copies: (server.media + server.lists) as f64 / per_copy,
             steady,
             all_copies: (server.media + server.lists + server.playlists) as f64 / per_copy,
             offload: peers as f64 / payload,
-            bound: bound(scenario, watchers.len()),
+            bound: bound(scenario, watchers.len(), alone),
             wasted: wasted as f64 / payload,
             startup: (quantile(&mut starts, 0.5), quantile(&mut starts, 0.95)),
             startup_mean: started.iter().sum::<f64>() / started.len().max(1) as f64,
@@ -180,7 +187,8 @@ impl Figures {
             "scenario": self.name, "engine": if self.http_only { "http" } else { "marea" }, "seed": self.seed,
             "viewers": self.viewers, "serverBytes": self.media + self.lists + self.playlists,
             "mediaBytes": self.media, "listBytes": self.lists, "playlistBytes": self.playlists,
-            "uniqueBytes": self.unique, "copies": finite(self.copies), "steadyCopies": self.steady.map(finite),
+            "uniqueBytes": self.unique, "copies": finite(self.copies), "alone": self.alone, "steadyCopies": self.steady.map(|steady| finite(steady[0])),
+            "steadyCopiesAlone": self.steady.map(|steady| finite(steady[1])),
             "allCopies": finite(self.all_copies), "offload": finite(self.offload), "bound": finite(self.bound),
             "efficiency": finite(self.efficiency()), "wasted": finite(self.wasted),
             "startupMeanMs": finite(self.startup_mean), "startupMedianMs": finite(self.startup.0), "startupP95Ms": finite(self.startup.1),
@@ -200,17 +208,17 @@ impl Figures {
 /// A table of runs, one a line.
 pub fn table(runs: &[Figures]) -> String {
     let mut out = String::from(
-        "scenario      engine      N  server MB   media   lists playlist  copies steady    all  offload bound  effic \
+        "scenario      engine      N  server MB   media   lists playlist  copies steady+alone    all  offload bound  effic \
          wasted  start p50    p95  none  stalls/v  ms/v  stalled  spread p50/p99    msg/v/s  kB/v/s signals links  wall s  MiB\n",
     );
     for run in runs {
         let engine = if run.http_only { "http" } else { "marea" };
-        let steady = run.steady.map_or_else(|| "-".to_owned(), |steady| format!("{steady:.2}"));
+        let steady = run.steady.map_or_else(|| "-".to_owned(), |steady| format!("{:.2}+{:.1}", steady[0], steady[1]));
         let spread = run.spread.map_or_else(|| "-".to_owned(), |(median, high)| format!("{median:.0}/{high:.0}"));
         let mb = |bytes: u64| bytes as f64 / 1e6;
         let _ = writeln!(
             out,
-            "{:<13} {engine:<6} {:>6} {:>10.1} {:>7.1} {:>7.2} {:>8.2} {:>7.2} {steady:>6} {:>6.2}  {:>6.1}% {:>5.3}  {:>5.3} {:>5.1}% \
+            "{:<13} {engine:<6} {:>6} {:>10.1} {:>7.1} {:>7.2} {:>8.2} {:>7.2} {steady:>12} {:>6.2}  {:>6.1}% {:>5.3}  {:>5.3} {:>5.1}% \
              {:>10.0} {:>6.0} {:>5} {:>9.3} {:>5.0} {:>7.1}% {spread:>15} {:>10.1} {:>7.2} {:>7.1} {:>5.1} {:>7.1} {:>4.0}{}",
             run.name,
             run.viewers,
@@ -245,10 +253,58 @@ pub fn table(runs: &[Figures]) -> String {
     out
 }
 
-/// The share of viewers' bytes that peers could bring at best: (N-1)/N; p·u/r, with p the share of viewers who upload, u
+/// Runs as they were written by [`Figures::to_json`], one a line, as a table in Markdown: of each scenario, size and engine
+/// the latest.
+pub fn markdown(lines: &str) -> String {
+    let mut latest: Vec<(String, Value)> = Vec::new();
+    for run in lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let key = format!("{} {} {}", run["scenario"], run["viewers"], run["engine"]);
+        match latest.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, old)) => *old = run,
+            None => latest.push((key, run)),
+        }
+    }
+    let mut out = String::from(
+        "| scenario | engine | viewers | server MB | copies | settled + alone | from peers | bound | efficiency | start \
+         median, p95 (ms) | viewers that stalled | stalled ms each | control kB/s each |\n| --- | --- | --: | --: | --: \
+         | --: | --: | --: | --: | --: | --: | --: | --: |\n",
+    );
+    for (_, run) in latest {
+        let number = |name: &str, digits: usize| match run[name].as_f64() {
+            Some(value) => format!("{value:.digits$}"),
+            None => "–".to_owned(),
+        };
+        let percent =
+            |name: &str| run[name].as_f64().map_or("–".to_owned(), |value| format!("{:.1} %", value * 100.0));
+        let settled = match run["steadyCopies"].as_f64() {
+            Some(_) => format!("{} + {}", number("steadyCopies", 2), number("steadyCopiesAlone", 1)),
+            None => "–".to_owned(),
+        };
+        let megabytes = run["serverBytes"].as_f64().unwrap_or(0.0) / 1e6;
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {megabytes:.0} | {} | {settled} | {} | {} | {} | {}, {} | {} | {} | {:.2} |",
+            run["scenario"].as_str().unwrap_or_default(),
+            run["engine"].as_str().unwrap_or_default(),
+            run["viewers"],
+            number("copies", 2),
+            percent("offload"),
+            number("bound", 3),
+            number("efficiency", 3),
+            number("startupMedianMs", 0),
+            number("startupP95Ms", 0),
+            percent("viewersStalled"),
+            number("stalledMsPerViewer", 0),
+            run["controlBytesPerViewerSecond"].as_f64().unwrap_or(0.0) / 1000.0,
+        );
+    }
+    out
+}
+
+/// The share of viewers' bytes that peers could bring at best: (N-1)/N, of those with UDP; p·u/r, with p the share of viewers who upload, u
 /// their mean uplink as the settings allow it, r the bitrate; and for Poisson arrivals with c viewers at once on average
 /// 1 - (1 - e^-c)/c: who comes while nobody is there pays for itself.
-fn bound(scenario: &Scenario, viewers: usize) -> f64 {
+fn bound(scenario: &Scenario, viewers: usize, alone: usize) -> f64 {
     if scenario.http_only {
         return 0.0;
     }
@@ -259,13 +315,14 @@ fn bound(scenario: &Scenario, viewers: usize) -> f64 {
     let idle: f64 = scenario.crowd.iter().filter(|(role, _)| *role == Role::FreeRider).map(|(_, share)| share).sum();
     let film = &scenario.film;
     let bitrate = film.bitrates[film.bitrates.len() / 2];
-    let uploaders = (1.0 - idle) * (1.0 - scenario.network.nats.no_udp);
+    let reachable = (n - alone as f64) / n;
+    let uploaders = (1.0 - idle) * reachable;
     let capacity = uploaders * uplink / bitrate;
-    let simple = ((n - 1.0) / n).min(capacity);
+    let simple = (reachable - 1.0 / n).min(capacity).max(0.0);
     match scenario.arrivals {
         Arrivals::Poisson(gap) if scenario.leave_at_end => {
             let c = film.segments as f64 * film.segment_ms as f64 / gap;
-            simple.min(1.0 - (1.0 - (-c).exp()) / c)
+            simple.min((1.0 - (1.0 - (-c).exp()) / c) * reachable)
         }
         _ => simple,
     }
@@ -295,14 +352,26 @@ mod tests {
     #[test]
     fn the_bounds_are_those_of_theory() {
         let named = |name: &str| Scenario::all().into_iter().find(|scenario| scenario.name == name).unwrap();
-        assert!((bound(&named("live"), 1000) - 0.999).abs() < 1e-9);
+        assert!((bound(&named("live"), 1000, 30) - 0.969).abs() < 1e-9);
         // 1 - (1 - e^-2) / 2
-        assert!((bound(&named("poisson-2"), 24) - 0.567_667).abs() < 1e-4);
+        assert!((bound(&named("poisson-2"), 24, 0) - 0.567_667).abs() < 1e-4);
         let slow = Scenario {
             network: super::super::scenario::Network { lines: &[(1.0, 1e6, 16e6)], ..named("live").network },
             ..named("live")
         };
-        assert!((bound(&slow, 1000) - 0.97 * 0.5).abs() < 1e-9);
+        assert!((bound(&slow, 1000, 30) - 0.97 * 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_table_shows_the_latest_run_of_each_kind() {
+        let run = |copies: f64, http_only: bool| {
+            let figures = Figures { name: "live".to_owned(), viewers: 9, copies, http_only, ..Figures::default() };
+            figures.to_json().to_string()
+        };
+        let lines = format!("{}\n{}\n{}\n", run(5.0, false), run(9.0, true), run(4.25, false));
+        let table = markdown(&lines);
+        assert_eq!(table.lines().count(), 4, "{table}");
+        assert!(table.contains("4.25") && table.contains("9.00") && !table.contains("5.00"), "{table}");
     }
 
     #[test]

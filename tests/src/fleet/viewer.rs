@@ -99,6 +99,9 @@ pub struct Counters {
     pub drains: u64,
 }
 
+/// [`Viewer::nat`] of one that cannot use UDP.
+pub const NO_UDP: usize = 3;
+
 /// A peer.
 pub struct Viewer {
     /// What it does.
@@ -107,7 +110,7 @@ pub struct Viewer {
     pub up: f64,
     /// See `up`.
     pub down: f64,
-    /// Kind of router: 0 open, 1 port-restricted, 2 symmetric; 3: no UDP.
+    /// Kind of router: 0 open, 1 port-restricted, 2 symmetric; or [`NO_UDP`].
     pub nat: usize,
     /// Its place on a square map of side 1.
     pub place: (f64, f64),

@@ -17,7 +17,7 @@ use super::{
     player::Player,
     rng::Rng,
     scenario::{Arrivals, Role, Scenario},
-    viewer::{Packet, Viewer},
+    viewer::{NO_UDP, Packet, Viewer},
 };
 
 /// What happens at a time.
@@ -161,7 +161,7 @@ impl World {
             viewer.loss = network.loss[rng.pick(&losses)].1;
             viewer.access = network.rtt.0 * rng.range(0.5, 1.5) / 2.0;
             viewer.place = (rng.unit(), rng.unit());
-            viewer.nat = if rng.unit() < network.nats.no_udp { 3 } else { rng.pick(&network.nats.kinds) };
+            viewer.nat = if rng.unit() < network.nats.no_udp { NO_UDP } else { rng.pick(&network.nats.kinds) };
             let home = u32::try_from(index).unwrap_or(u32::MAX);
             viewer.address = match role {
                 Role::Sybil => Ipv4Addr::from(0xCB00_7100 + home % 250),
