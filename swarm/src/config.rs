@@ -98,6 +98,8 @@ pub const UPLINK_SAMPLE_MS: Millis = 40;
 pub const STUCK_MS: Millis = 1_000;
 /// Our half of the uplink may be saved up for this long, in seconds: one segment's time, in which each is passed on once.
 pub const SHARE_SECONDS: f64 = 4.0;
+/// How often full channels are tried again that do not report, in milliseconds.
+pub const BLOCKED_MS: Millis = 50;
 /// Shortest wait for the right to send more, in milliseconds.
 pub const PUMP_MS: Millis = 5;
 /// How long a neighbour that was silent or busy is not asked again, in milliseconds.
@@ -106,6 +108,10 @@ pub const BUSY_MS: Millis = 1_000;
 pub const MAX_CLAIM_FETCHES: usize = 4;
 /// Bounds of the delay before a claim, in milliseconds (design §4: `D`).
 pub const CLAIM_DELAY_MS: (f64, f64) = (50.0, 1_000.0);
+/// A neighbour younger than this is not judged by what it brought, in milliseconds.
+pub const TRIAL_MS: Millis = 20_000;
+/// How often a full neighbourhood lets its worst neighbour go, in milliseconds: half of the pairings that signaling grants.
+pub const REPLACE_MS: Millis = 60_000;
 /// What the spread of a claimed group takes before it was measured, in milliseconds (design §4: `S`).
 pub const SPREAD_MS: f64 = 3_000.0;
 /// A claim outlives the spread at least this long, in milliseconds: else the group is fetched again and again.

@@ -91,6 +91,8 @@ pub struct Swarm {
     /// Until when first neighbours are expected, and then word of what they have: what is not urgent waits for them.
     expecting: Millis,
     next_request: u32,
+    /// When a neighbour was let go for somebody new last.
+    replaced: Millis,
     /// Claims heard lately, by nonce.
     claims_heard: VecDeque<u32>,
     /// Claims on objects that no playlist names yet.
@@ -148,6 +150,7 @@ impl Swarm {
             neighbours: Map::new(),
             expecting: now + config::JOIN_MS,
             next_request: 0,
+            replaced: now,
             claims_heard: VecDeque::new(),
             unknown_claims: Vec::new(),
             spread: Spread::new(config::SPREAD_MS),

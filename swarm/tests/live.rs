@@ -20,6 +20,8 @@ fn copies(viewers: u64, apart: u64, uplinks: fn(usize) -> f64) -> f64 {
     for (index, viewer) in crowd.viewers.iter().enumerate() {
         assert_eq!(viewer.stalled_ms, 0.0, "viewer {index}");
         assert!(viewer.delivered > 12, "viewer {index} got {}", viewer.delivered);
+        let known = viewer.peers.len();
+        assert!(known >= 3.min(crowd.viewers.len() - 1) && known <= 15, "viewer {index} knows {known} others");
         let whole = viewer.whole.range(first..last).count();
         assert_eq!(whole, last - first, "viewer {index}");
     }

@@ -194,8 +194,11 @@ impl Uplink {
         }
     }
 
-    /// Milliseconds until a frame may be sent.
+    /// Milliseconds until it makes sense to try to send more.
     pub(crate) fn wait(&self) -> Millis {
+        if self.free() {
+            return config::BLOCKED_MS; // the channels are full, and report when they are not
+        }
         let wait = |missing: f64, rate: f64| if missing < 0.0 { -missing * 1_000.0 / rate.max(1.0) } else { 0.0 };
         wait(self.tokens, self.limit).max(wait(self.share, self.measured / 2.0)) as Millis + config::PUMP_MS
     }

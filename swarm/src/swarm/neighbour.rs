@@ -103,6 +103,8 @@ pub(crate) struct Neighbour {
     /// When bytes left it last, or came into it when it was empty.
     pub(crate) drained_at: Millis,
     pub(crate) up: Rate,
+    /// Bytes sent to it in all.
+    pub(crate) given: u64,
 
     pub(crate) requests_allowed: Allowance,
     pub(crate) control_allowed: Allowance,
@@ -144,6 +146,7 @@ impl Neighbour {
             unsent: 0,
             drained_at: now,
             up: Rate::default(),
+            given: 0,
             requests_allowed: Allowance::new(config::MAX_REQUESTS_PER_SECOND, now),
             control_allowed: Allowance::new(config::MAX_CONTROL_BYTES_PER_SECOND, now),
             claims_allowed: Allowance::new(config::MAX_CLAIMS_PER_SECOND, now),

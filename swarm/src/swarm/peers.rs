@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config,
-    ids::{Millis, Oid},
+    ids::{Millis, Oid, PIECE_SIZE},
     pieces::Cv,
     proof,
     wire::{Control, FRAME_PAYLOAD, Frame, Hello, PeerKind, PieceSet, WIRE_VERSIONS, decode_control},
@@ -80,9 +80,13 @@ impl Swarm {
         self.due = self.now;
         let open = self.neighbours.values().filter(|n| n.open).count();
         if open > self.config.neighbours * 3 / 2 {
-            self.send(peer, &Control::Bye { reason: 1 });
-            self.close(peer, CloseReason::Surplus);
-            return;
+            // A newcomer needs us more than the worst of the old ones does.
+            let surplus = self.worst_neighbour().unwrap_or(peer);
+            self.send(surplus, &Control::Bye { reason: 1 });
+            self.close(surplus, CloseReason::Surplus);
+            if surplus == peer {
+                return;
+            }
         }
         if open == 1 && self.now < self.expecting {
             self.expecting = self.now + config::FIRST_HAVE_MS;
@@ -413,6 +417,30 @@ impl Swarm {
                 Late::Answer => self.passed_over(peer),
                 Late::Ping => self.ping(peer),
             }
+        }
+    }
+
+    /// The viewer that brought and took least since it came, of those that had time to show what they are worth.
+    fn worst_neighbour(&self) -> Option<Peer> {
+        let judged = |n: &Neighbour| n.open && n.kind == PeerKind::Viewer && self.now > n.since + config::TRIAL_MS;
+        let worth = |n: &Neighbour| (n.verified + n.given / u64::from(PIECE_SIZE)) * 60_000 / (self.now - n.since);
+        let viewers = self.neighbours.iter().filter(|(_, n)| judged(n) && n.asked.is_empty());
+        viewers.min_by_key(|(_, n)| worth(n)).map(|(&peer, _)| peer)
+    }
+
+    /// Now and then the worst of a full neighbourhood makes room for somebody new, who may be better.
+    pub(super) fn replace_worst(&mut self) {
+        let open = self.neighbours.values().filter(|n| n.open).count();
+        let others = (self.population as usize).saturating_sub(1);
+        if self.now < self.replaced + config::REPLACE_MS || open < self.config.neighbours || others < 2 * open {
+            return;
+        }
+        self.replaced = self.now;
+        // Chance spares the worst one time in four: not all worth shows in bytes.
+        let spared = self.rng.bytes::<1>()[0] < 64;
+        if let Some(peer) = self.worst_neighbour().filter(|_| !spared) {
+            self.send(peer, &Control::Bye { reason: 1 });
+            self.close(peer, CloseReason::Surplus);
         }
     }
 

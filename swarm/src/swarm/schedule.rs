@@ -39,6 +39,7 @@ impl Swarm {
     pub(super) fn schedule(&mut self) {
         self.reload_if_due();
         self.look_after_neighbours();
+        self.replace_worst();
         if !self.neighbours.is_empty() {
             self.wake(self.now + config::IDLE_TICK_MS);
         }

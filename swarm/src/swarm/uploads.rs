@@ -92,9 +92,15 @@ impl Swarm {
         self.config.upload && limit.is_none_or(|limit| self.bytes.uploaded < limit.max(self.config.upload_allowance))
     }
 
-    /// Bytes that wait in the channels of neighbours that take them. One whose channel is stuck does not hold up the others.
+    /// Bytes that wait in the channels of neighbours that take them. One whose channel is stuck does not hold up the others;
+    /// and less than a frame is gone after its time, since hosts do not report so little.
     fn unsent(&self) -> u32 {
-        let taking = |n: &&Neighbour| self.now < n.drained_at + config::STUCK_MS;
+        let taking = |n: &&Neighbour| {
+            let little = n.unsent <= FRAME_PAYLOAD;
+            let time = f64::from(n.unsent) * 1_000.0 / self.uplink.rate().max(1.0);
+            let patience = if little { (time as Millis).min(config::STUCK_MS) } else { config::STUCK_MS };
+            self.now <= n.drained_at + patience
+        };
         self.neighbours.values().filter(taking).map(|n| n.unsent).sum()
     }
 
@@ -155,6 +161,7 @@ impl Swarm {
             }
             neighbour.unsent += len;
             neighbour.up.add(now, u64::from(len));
+            neighbour.given += u64::from(len);
             self.uplink.sent(now, len);
             self.bytes.uploaded += u64::from(len);
             return;
