@@ -30,8 +30,11 @@ const CONFIG = {
 /** Faster than life, so that a dozen seconds take few. */
 const RATE = 4;
 
-/** A playhead that has not moved for so long, in ms, will not any more; the second figure is for after an error. */
-const STUCK_MS = [10_000, 4_000];
+/**
+ * A playhead that has not moved for so long, in ms, will not any more; the second figure is for one that
+ * has moved, after an error.
+ */
+const STUCK_MS = [10_000, 5_000];
 
 /**
  * Plays it in the page of this viewer, which has an hls.js of its own.
@@ -101,18 +104,23 @@ async function inPage({ name, url, until = Infinity, blob = false }, { config, r
   }
 
   let start = 0;
-  // Not before there is a picture at the playhead: hls.js has then gone to where the playlist wants it.
-  video.addEventListener("loadeddata", () => (start = video.currentTime), { once: true });
+  const begin = () => {
+    // There is a picture at the playhead: hls.js has gone to where the playlist wants it.
+    start = video.currentTime;
+    video.playbackRate = video.defaultPlaybackRate = rate;
+  };
+  video.addEventListener("loadeddata", begin, { once: true });
   hls.attachMedia(video);
   hls.loadSource(blob ? await blobOf(url) : url);
-  video.playbackRate = video.defaultPlaybackRate = rate;
+  // Slowly until then, so that it makes no difference how late a busy machine tells.
+  video.playbackRate = video.defaultPlaybackRate = 0.1;
   void video.play().catch(() => {});
 
   /** @type {Played["end"]} */
   let end = "stuck";
   let last = -1;
   let since = performance.now();
-  while (performance.now() - since < stuckMs[errors.size > 0 ? 1 : 0]) {
+  while (performance.now() - since < stuckMs[errors.size > 0 && video.currentTime > 0 ? 1 : 0]) {
     if (video.ended) end = "ended";
     else if (video.currentTime >= until) end = "enough";
     if (end !== "stuck") break;
