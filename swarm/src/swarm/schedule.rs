@@ -10,7 +10,12 @@ use super::{
     neighbour::Neighbour,
     object::{List, Origin},
 };
-use crate::{config, ids::Millis, map::sort, wire::Control};
+use crate::{
+    config,
+    ids::Millis,
+    map::{Map, sort},
+    wire::Control,
+};
 
 /// An object that is not whole and is, or soon will be, asked for.
 #[derive(Clone, Copy, Debug)]
@@ -351,29 +356,39 @@ impl Swarm {
     /// farthest ahead.
     fn make_room(&mut self) {
         while self.held > self.config.memory_limit {
+            let ahead = self.ahead();
             let candidates = self
                 .objects
                 .iter()
                 .filter(|(object, entry)| !entry.have.is_empty() && !self.objects.wanted.contains(object));
-            let first = candidates.min_by_key(|(object, entry)| match self.ahead(*object) {
+            let first = candidates.min_by_key(|(object, entry)| match ahead.get(object) {
                 None => (false, entry.used),
-                Some(ahead) => (true, Millis::MAX - ahead),
+                Some(&start_ms) => (true, Millis::MAX - start_ms),
             });
             let Some((object, _)) = first else { break };
             self.evict(object);
         }
     }
 
-    /// How far ahead of the playhead an object begins that will be played, in milliseconds.
-    fn ahead(&self, object: Object) -> Option<Millis> {
-        self.objects.tracks.values().find_map(|track| {
-            let (anchor, start_ms) = track.anchor?;
-            let at = track.objects.iter().skip(anchor).position(|&other| other == Some(object))? + anchor;
+    /// Objects that will be played within the time that is fetched ahead, by where they begin on the player's timeline, in
+    /// milliseconds.
+    fn ahead(&self) -> Map<Object, Millis> {
+        let position = self.playback.position_ms;
+        let mut ahead = Map::new();
+        for track in self.objects.tracks.values() {
+            let Some((anchor, start_ms)) = track.anchor else { continue };
             let segments = &track.playlist.segments;
-            let ahead =
-                start_ms + segments.get(at)?.start_ms - segments.get(anchor)?.start_ms - self.playback.position_ms;
-            (ahead >= 0.0).then_some(ahead as Millis)
-        })
+            let base = segments.get(anchor).map_or(0.0, |segment| segment.start_ms);
+            for (segment, object) in segments.iter().zip(&track.objects) {
+                let start = start_ms + segment.start_ms - base;
+                if let Some(object) = object
+                    && (position..position + self.config.prefetch_ms as f64).contains(&start)
+                {
+                    ahead.insert(*object, start as Millis);
+                }
+            }
+        }
+        ahead
     }
 }
 

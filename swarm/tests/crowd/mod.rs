@@ -348,7 +348,9 @@ impl Crowd {
             self.push(300, Event::Connect(index, other));
         }
         let phase = (self.chance() * SEGMENT_MS as f64) as Millis;
-        self.push(phase, Event::Poll(index));
+        if self.live {
+            self.push(phase, Event::Poll(index));
+        }
         self.push(0, Event::Play(index));
     }
 
