@@ -77,6 +77,9 @@ pub struct Swarm {
     objects: Objects,
     requests: Map<Request, Wanted>,
     playback: Playback,
+    /// Where the player will begin: the first point that it asked for since it has nothing to play. A live stream begins
+    /// far from 0, where the playhead stands until the first segment is there.
+    beginning: Option<f64>,
     /// Pieces to announce.
     news: Map<Object, Bitfield>,
     reloaded: Millis,
@@ -141,6 +144,7 @@ impl Swarm {
             population: 1,
             requests: Map::new(),
             playback: Playback { rate: 1.0, ..Playback::default() },
+            beginning: None,
             news: Map::new(),
             reloaded: 0,
             reload_at: None,
@@ -281,6 +285,9 @@ impl Swarm {
                 track.active = now;
             }
         }
+        if self.playback.buffered_ms <= 0.0 {
+            self.beginning = Some(self.beginning.map_or(media_start_ms, |first| first.min(media_start_ms)));
+        }
         self.requests.insert(request, Wanted { object, start_ms: media_start_ms });
         let entry = self.objects.get_mut(object);
         entry.asked = true;
@@ -317,6 +324,9 @@ impl Swarm {
         let as_foreseen = (-config::SEEK_MS..elapsed.max(config::SEEK_MS) + config::SEEK_MS).contains(&moved);
         if !as_foreseen || playback.playing != self.playback.playing || playback.rate != self.playback.rate {
             self.due = self.now;
+        }
+        if !as_foreseen || playback.buffered_ms > 0.0 {
+            self.beginning = None;
         }
         self.playback = playback;
     }

@@ -242,3 +242,21 @@ fn byte_counters_add_up() {
     let down: u64 = world.viewers.iter().map(|viewer| viewer.swarm.bytes().viewers).sum();
     assert_eq!(up, down);
 }
+
+#[test]
+fn a_player_that_will_begin_far_from_its_playhead_starts_at_once() {
+    let mut world = World::vod(15, SIZE);
+    world.begins_ms = 3_600_000.0;
+    for index in 0..3 {
+        world.join(index * 4_000);
+    }
+    // Nobody answers the last one: it has neighbours, and only HTTP will help it.
+    world.run(8_000);
+    world.vanish(0);
+    world.vanish(1);
+    world.run(60_000);
+    world.assert_right();
+    let last = &world.viewers[2];
+    assert!(last.started_at.is_some_and(|ms| ms < 2_500), "started after {:?} ms", last.started_at);
+    assert_eq!(last.stalled_ms, 0.0);
+}

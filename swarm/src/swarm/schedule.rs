@@ -64,10 +64,15 @@ impl Swarm {
         self.make_room();
     }
 
+    /// Where the player plays, or will begin to, in milliseconds of its timeline.
+    fn playhead(&self) -> f64 {
+        self.playback.position_ms.max(self.beginning.unwrap_or(0.0))
+    }
+
     /// When the playhead reaches this point of the player's timeline, in milliseconds of the clock.
     fn due(&self, start_ms: f64) -> f64 {
         let rate = if self.playback.rate > 0.0 { self.playback.rate } else { 1.0 };
-        self.now as f64 + ((start_ms - self.playback.position_ms) / rate).max(0.0)
+        self.now as f64 + ((start_ms - self.playhead()) / rate).max(0.0)
     }
 
     /// When the playhead reaches an object that the player waits for.
@@ -98,7 +103,7 @@ impl Swarm {
                 let Some(base) = segments.get(anchor).map(|segment| segment.start_ms) else { continue };
                 for (segment, object) in segments.iter().zip(&track.objects).skip(anchor + 1) {
                     let start = start_ms + segment.start_ms - base;
-                    if start > self.playback.position_ms + self.config.prefetch_ms as f64 {
+                    if start > self.playhead() + self.config.prefetch_ms as f64 {
                         break;
                     }
                     let Some(object) = *object else { continue };
@@ -373,7 +378,7 @@ impl Swarm {
     /// Objects that will be played within the time that is fetched ahead, by where they begin on the player's timeline, in
     /// milliseconds.
     fn ahead(&self) -> Map<Object, Millis> {
-        let position = self.playback.position_ms;
+        let position = self.playhead();
         let mut ahead = Map::new();
         for track in self.objects.tracks.values() {
             let Some((anchor, start_ms)) = track.anchor else { continue };

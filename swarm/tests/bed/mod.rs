@@ -140,6 +140,8 @@ pub struct World {
     pub connect_ms: Millis,
     /// How long a host takes for the SHA-256 of an object.
     pub check_ms: Millis,
+    /// Where the first segment lies on the player's timeline, whose playhead stands at 0 until it is there: a live stream.
+    pub begins_ms: f64,
     random: u64,
 }
 
@@ -187,6 +189,7 @@ impl World {
             playlist,
             connect_ms: 300,
             check_ms: 5,
+            begins_ms: 0.0,
             random: 0x9E37_79B9_7F4A_7C15,
         }
     }
@@ -423,7 +426,7 @@ impl World {
         viewer.swarm.playback(
             now,
             Playback {
-                position_ms: viewer.position,
+                position_ms: viewer.started_at.map_or(0.0, |_| self.begins_ms + viewer.position),
                 rate: 1.0,
                 playing: !viewer.paused,
                 buffered_ms: viewer.buffered_end - viewer.position,
@@ -434,7 +437,8 @@ impl World {
             let request = Request(now as u32 * 64 + viewer.next_segment as u32);
             let locator = Locator { url: segment_url(viewer.next_segment), range: None };
             viewer.waiting = Some(request);
-            assert!(viewer.swarm.request(now, request, &locator, viewer.next_segment as f64 * 4_000.0));
+            let start_ms = self.begins_ms + viewer.next_segment as f64 * 4_000.0;
+            assert!(viewer.swarm.request(now, request, &locator, start_ms));
         }
     }
 
