@@ -3,13 +3,13 @@
 import assert from "node:assert/strict";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { scenario } from "./lib/bed.mjs";
+import { inPairs, scenario } from "./lib/bed.mjs";
 import { files } from "./lib/media.mjs";
 import { watchTogether } from "./lib/party.mjs";
 
 /** @param {import("./lib/bed.mjs").Bed} bed @param {{ lists: boolean, share: number }} options */
 async function staticHost(bed, { lists, share }) {
-  const media = await bed.media();
+  const media = await bed.media({ ladder: "light/groups" });
   const signaling = await bed.signaling();
   await bed.annotate(media.root, ["--signaling", signaling.url]);
   const pieces = (await files(media.dir)).filter((file) => file.endsWith(".pieces"));
@@ -36,20 +36,22 @@ async function staticHost(bed, { lists, share }) {
   return asked;
 }
 
-scenario(
-  "plain nginx after annotate, with signaling apart, serves viewers as well",
-  async (bed) => {
-    const asked = await staticHost(bed, { lists: true, share: 0.55 });
-    assert.ok(asked.includes("200"), `no piece list was fetched: ${asked}`);
-  },
-  { timeout: 240_000 },
-);
+inPairs("static hosts", () => {
+  scenario(
+    "plain nginx after annotate, with signaling apart, serves viewers as well",
+    async (bed) => {
+      const asked = await staticHost(bed, { lists: true, share: 0.55 });
+      assert.ok(asked.includes("200"), `no piece list was fetched: ${asked}`);
+    },
+    { timeout: 240_000 },
+  );
 
-scenario(
-  "without piece lists whole objects are exchanged",
-  async (bed) => {
-    const asked = await staticHost(bed, { lists: false, share: 0.45 });
-    assert.ok(!asked.includes("200"), `a piece list was found although all were deleted: ${asked}`);
-  },
-  { timeout: 240_000 },
-);
+  scenario(
+    "without piece lists whole objects are exchanged",
+    async (bed) => {
+      const asked = await staticHost(bed, { lists: false, share: 0.45 });
+      assert.ok(!asked.includes("200"), `a piece list was found although all were deleted: ${asked}`);
+    },
+    { timeout: 240_000 },
+  );
+});
