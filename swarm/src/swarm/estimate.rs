@@ -163,10 +163,14 @@ impl Uplink {
         }
     }
 
-    /// A frame went into a channel.
-    pub(crate) fn sent(&mut self, now: Millis, bytes: u32) {
+    /// A frame went into a channel; `idle` says that nothing waited in any. What was left of earlier ones is gone then,
+    /// though nobody said so, and the time since says nothing of the line.
+    pub(crate) fn sent(&mut self, now: Millis, bytes: u32, idle: bool) {
         self.tokens -= f64::from(bytes);
         self.share -= f64::from(bytes);
+        if idle {
+            self.busy = None;
+        }
         self.busy.get_or_insert((now, 0));
     }
 
@@ -175,12 +179,21 @@ impl Uplink {
         let Some((since, left)) = &mut self.busy else { return };
         *left += bytes;
         let elapsed = now.saturating_sub(*since);
-        if *left >= u64::from(PIECE_SIZE) / 2 && elapsed >= config::UPLINK_SAMPLE_MS {
-            let sample = *left as f64 * 1_000.0 / elapsed as f64;
-            // A connection that begins is slower than the line: what was faster is nearer to the truth.
-            self.measured = sample.max(0.9 * self.measured + 0.1 * sample);
-            self.busy = waiting.then_some((now, 0));
-        } else if !waiting {
+        if *left >= u64::from(PIECE_SIZE) / 2 {
+            let sample = *left as f64 * 1_000.0 / elapsed.max(1) as f64;
+            let nearer = 0.9 * self.measured + 0.1 * sample;
+            if elapsed >= config::UPLINK_SAMPLE_MS {
+                // A connection that begins is slower than the line: what was faster is nearer to the truth.
+                self.measured = sample.max(nearer);
+                self.busy = waiting.then_some((now, 0));
+                return;
+            }
+            if !waiting && self.measured > 0.0 {
+                // Too short to go by, but what is gone in no time refutes, time after time, a figure taken on a busy machine.
+                self.measured = self.measured.max(nearer);
+            }
+        }
+        if !waiting {
             self.busy = None;
         }
     }
@@ -220,13 +233,43 @@ mod tests {
             line -= left;
             uplink.left(now, left as u64, line > 0.0);
             while uplink.free() && line < f64::from(uplink.unsent()) {
-                uplink.sent(now, FRAME_PAYLOAD);
+                uplink.sent(now, FRAME_PAYLOAD, line <= 0.0);
                 line += f64::from(FRAME_PAYLOAD);
                 sent += FRAME_PAYLOAD;
             }
         }
         assert!((90_000.0..110_000.0).contains(&uplink.measured()), "{}", uplink.measured());
         assert!((4_800_000..5_700_000).contains(&sent), "{sent} bytes in 100 s");
+    }
+
+    #[test]
+    fn rests_between_small_sends_are_not_taken_for_a_slow_line() {
+        let mut uplink = Uplink::new(0);
+        for second in 0..60 {
+            let now = second * 1_000;
+            uplink.refill(now, 1_250_000.0);
+            // Two frames; the first is reported as gone, the short second one never.
+            uplink.sent(now, FRAME_PAYLOAD, true);
+            uplink.sent(now, FRAME_PAYLOAD / 2, false);
+            uplink.left(now + 5, u64::from(FRAME_PAYLOAD), true);
+        }
+        assert_eq!(uplink.measured(), 0.0);
+        assert!(uplink.free());
+    }
+
+    #[test]
+    fn a_figure_taken_on_a_busy_machine_is_outgrown() {
+        let mut uplink = Uplink::new(0);
+        uplink.refill(0, 1_250_000.0);
+        uplink.sent(0, PIECE_SIZE, true);
+        uplink.left(1_000, u64::from(PIECE_SIZE), false);
+        assert!(uplink.measured() < 70_000.0);
+        for second in 2..12 {
+            let now = second * 1_000;
+            uplink.sent(now, PIECE_SIZE, true);
+            uplink.left(now + 10, u64::from(PIECE_SIZE), false);
+        }
+        assert!(uplink.measured() > 2_000_000.0, "{}", uplink.measured());
     }
 
     #[test]

@@ -130,6 +130,7 @@ impl Swarm {
     /// Sends the next frame of a neighbour's queue, if there is any that is still of use.
     fn send_frame(&mut self, peer: Peer) {
         let now = self.now;
+        let idle = self.unsent() == 0;
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         while let Some(upload) = neighbour.uploads_queued.front_mut() {
             let entry = self.objects.get(upload.object);
@@ -162,7 +163,7 @@ impl Swarm {
             neighbour.unsent += len;
             neighbour.up.add(now, u64::from(len));
             neighbour.given += u64::from(len);
-            self.uplink.sent(now, len);
+            self.uplink.sent(now, len, idle);
             self.bytes.uploaded += u64::from(len);
             return;
         }
