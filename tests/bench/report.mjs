@@ -50,10 +50,15 @@ const COLUMNS = [
   { key: "weight", title: "page kB", digits: 1 },
 ];
 
+/** All results that are kept. @returns {Promise<Line[]>} */
+export async function results() {
+  const lines = existsSync(RESULTS) ? (await readFile(RESULTS, "utf8")).split("\n").filter(Boolean) : [];
+  return lines.map((line) => JSON.parse(line));
+}
+
 /** Draws all. */
 export async function report() {
-  const all = existsSync(RESULTS) ? (await readFile(RESULTS, "utf8")).split("\n").filter(Boolean) : [];
-  const sets = latest(all.map((line) => JSON.parse(line)));
+  const sets = latest(await results());
   if (sets.length === 0) throw new Error("no results are kept yet; make some: cargo xtask bench viewers --append");
   await mkdir(FOLDER, { recursive: true });
   const charts = draw(sets);

@@ -5,11 +5,11 @@ import { appendFile, mkdir, rm } from "node:fs/promises";
 import { cpus, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { isDeepStrictEqual, parseArgs } from "node:util";
 import { hasRoutedInterface, runInNamespace } from "../e2e/lib/network.mjs";
 import * as paths from "../e2e/lib/paths.mjs";
 import { ENGINES, versions } from "./engines.mjs";
-import { RESULTS, report } from "./report.mjs";
+import { RESULTS, report, results } from "./report.mjs";
 import { SCENARIOS } from "./scenarios.mjs";
 import { summaryOf } from "./figures.mjs";
 import { watch } from "./watch.mjs";
@@ -72,18 +72,23 @@ const file = options.append ? RESULTS : TRIALS;
 await mkdir(dirname(file), { recursive: true });
 if (!options.append) await rm(file, { force: true });
 
-const series = new Date().toISOString().slice(0, 19) + "Z";
+const machine = {
+  cpu: cpus()[0]?.model.trim() ?? "unknown",
+  cores: cpus().length,
+  memory: Math.round(totalmem() / 2 ** 30),
+  system: `${process.platform} ${process.arch}`,
+};
+// Runs of the same sources on the same machine are one series, whichever commands they came from.
+const earlier = (options.append ? await results() : []).filter(
+  (line) => line.versions.commit === commit() && isDeepStrictEqual(line.machine, machine),
+);
+const series = earlier[0]?.series ?? new Date().toISOString().slice(0, 19) + "Z";
 const weights = Object.fromEntries(
   await Promise.all(engines.map(async (name) => [name, await ENGINES[name].weight()])),
 );
 const about = {
   series,
-  machine: {
-    cpu: cpus()[0]?.model.trim() ?? "unknown",
-    cores: cpus().length,
-    memory: Math.round(totalmem() / 2 ** 30),
-    system: `${process.platform} ${process.arch}`,
-  },
+  machine,
   versions: {
     ...(await versions()),
     commit: commit(),
@@ -96,9 +101,11 @@ const about = {
 };
 
 let broken = 0;
-for (let run = 0; run < runs; run += 1) {
+for (let turn = 0; turn < runs; turn += 1) {
   for (const scenario of scenarios) {
     for (const viewers of sizes) {
+      const before = earlier.filter((line) => line.scenario === scenario && line.viewers === viewers);
+      const run = turn + Math.max(0, ...before.map((line) => line.run + 1));
       // Another engine begins each time, so that a machine that grows slower is slow for all alike.
       const order = engines.map((_, at) => engines[(at + run) % engines.length]);
       for (const engine of order) {
@@ -106,7 +113,7 @@ for (let run = 0; run < runs; run += 1) {
         if (!result) continue;
         const line = { ...about, run, order: order.indexOf(engine), weight: weights[engine], ...result };
         await appendFile(file, `${JSON.stringify(line)}\n`);
-        console.log(`${run + 1}/${runs} ${summaryOf(line)}`);
+        console.log(`${turn + 1}/${runs} ${summaryOf(line)}`);
       }
     }
   }
@@ -128,14 +135,14 @@ async function attempts(engine, scenario, viewers) {
   return null;
 }
 
-/** The commit that is measured, with a plus if files were changed after it. */
+/** The last commit of what is measured, with a plus if files were changed after it. */
 function commit() {
   const git = (/** @type {string[]} */ ...args) =>
     execFileSync("git", args, { cwd: paths.repo, encoding: "utf8" }).trim();
   try {
     const sources = ["swarm", "engine-wasm", "signaling", "seeder"];
     const changed = git("status", "--porcelain", "--", ...sources) !== "";
-    return git("rev-parse", "--short=10", "HEAD") + (changed ? "+" : "");
+    return git("log", "-1", "--format=%h", "--abbrev=10", "--", ...sources) + (changed ? "+" : "");
   } catch {
     return "unknown";
   }
