@@ -53,8 +53,11 @@ async function measure(bed, shape) {
     await viewer.playedTo(1);
     viewers.push(viewer);
   }
-  // The first may have taken all that it wants from the server before the other came.
-  await viewers[1].until("bytes from the other", () => window.__recorder.session(0)?.stats().bytes.viewers > 0);
+  // Whoever reads the playlist first fetches what is new, and may do so all the time.
+  await viewers[1].until("bytes to or from the other", () => {
+    const { viewers = 0, uploaded = 0 } = window.__recorder.session(0)?.stats().bytes ?? {};
+    return viewers + uploaded > 0;
+  });
   const [viewer] = viewers;
   const read = await viewer.page.evaluate(async (reads) => {
     const player = window.__players[0];
