@@ -52,7 +52,7 @@ fn fifty_viewers_who_know_ten_others_take_little_more() {
 }
 
 #[test]
-#[ignore = "a minute of CPU"]
+#[ignore = "a minute of CPU: cargo test -p marea-swarm --test live -- --ignored"]
 fn a_thousand_viewers_take_four_copies() {
     let copies = copies(1_000, 10, mixed);
     assert!(copies <= 4.0, "{copies} copies");

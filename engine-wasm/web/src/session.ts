@@ -405,9 +405,8 @@ export class Session extends EventTarget {
 
   /** Tells the swarm of every playlist, and of what was loaded before it knew them. */
   private reindex(): void {
-    const { host } = this;
-    for (const [url, { texts }] of this.playlists) for (const text of texts) this.indexInHost(url, text);
-    if (host) this.adoptEarly(host);
+    this.indexAll();
+    if (this.host) this.adoptEarly(this.host);
     this.update();
   }
 
@@ -482,7 +481,7 @@ export class Session extends EventTarget {
 
   private welcome(host: SwarmHost): void {
     this.host = host;
-    for (const [url, { texts }] of this.playlists) for (const text of texts) this.indexInHost(url, text);
+    this.indexAll();
     // The playhead first: the core then knows how urgent the rest is.
     this.tick();
     this.adoptEarly(host);
@@ -573,6 +572,10 @@ export class Session extends EventTarget {
     if (!multivariant) this.live = isLive(text);
     if (this.playback) this.playback.live = this.live;
     if (this.host) this.indexInHost(url, text);
+  }
+
+  private indexAll(): void {
+    for (const [url, { texts }] of this.playlists) for (const text of texts) this.indexInHost(url, text);
   }
 
   private indexInHost(url: string, text: string): void {

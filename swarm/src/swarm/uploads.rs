@@ -111,11 +111,10 @@ impl Swarm {
         self.tell_uplink();
         // All channels share one line: what lies in them is what the next frame waits for.
         let most = self.uplink.unsent();
-        while self.uplink.free()
-            && self.unsent() < most
-            && let Some(peer) = self.next_upload()
-        {
-            self.send_frame(peer);
+        while self.uplink.free() {
+            let unsent = self.unsent();
+            let Some(peer) = self.next_upload().filter(|_| unsent < most) else { break };
+            self.send_frame(peer, unsent == 0);
         }
     }
 
@@ -127,10 +126,10 @@ impl Swarm {
         waiting.map(|(&peer, n)| ((!begun(n), Some(peer) <= self.upload_turn, peer), peer)).min().map(|(_, peer)| peer)
     }
 
-    /// Sends the next frame of a neighbour's queue, if there is any that is still of use.
-    fn send_frame(&mut self, peer: Peer) {
+    /// Sends the next frame of a neighbour's queue, if there is any that is still of use; `idle` as in
+    /// [`super::estimate::Uplink::sent`].
+    fn send_frame(&mut self, peer: Peer, idle: bool) {
         let now = self.now;
-        let idle = self.unsent() == 0;
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
         while let Some(upload) = neighbour.uploads_queued.front_mut() {
             let entry = self.objects.get(upload.object);
