@@ -267,8 +267,9 @@ impl Swarm {
         self.objects.get(object).brought
     }
 
-    /// The player asks for an object that starts at `media_start_ms` on its timeline. False if no playlist names it with
-    /// a hash: the host loads it plainly.
+    /// The player asks for an object that starts at `media_start_ms` on its timeline; negative infinity for an init
+    /// section, which has no place there and is wanted now. False if no playlist names it with a hash: the host loads it
+    /// plainly.
     pub fn request(&mut self, now: Millis, request: Request, locator: &Locator, media_start_ms: f64) -> bool {
         self.touch(now);
         let Some(object) = self.object(locator) else { return false };
@@ -285,7 +286,7 @@ impl Swarm {
                 track.active = now;
             }
         }
-        if self.playback.buffered_ms <= 0.0 {
+        if self.playback.buffered_ms <= 0.0 && media_start_ms.is_finite() {
             self.beginning = Some(self.beginning.map_or(media_start_ms, |first| first.min(media_start_ms)));
         }
         self.requests.insert(request, Wanted { object, start_ms: media_start_ms });

@@ -326,10 +326,10 @@ class FragmentLoader extends BaseLoader {
     super.destroy();
   }
 
-  /** Where it starts on the player's timeline, in ms. Init sections are wanted now. */
+  /** Where it starts on the player's timeline, in ms. Init sections have no place there: before all, wanted now. */
   private mediaStart({ frag, part }: FragmentLoaderContext): number {
-    const at = part?.start ?? (frag && frag.sn !== "initSegment" ? frag.start : undefined);
-    return (at ?? this.adapter?.session?.video?.currentTime ?? 0) * 1000;
+    if (frag?.sn === "initSegment") return -Infinity;
+    return (part?.start ?? frag?.start ?? this.adapter?.session?.video?.currentTime ?? 0) * 1000;
   }
 
   private loadPlainly(

@@ -104,6 +104,8 @@ export class Session extends EventTarget {
   private early = new Set<EarlyLoad | EarlyFetch>();
   /** Loads that wait for the swarm. */
   private held = new Set<HeldLoad>();
+  /** The first place that was asked for since there is nothing to play, in ms; infinite while there is. */
+  private beginsMs = Infinity;
   private rate = new HttpRate();
   /** Media bytes that came without a swarm. */
   private plain = 0;
@@ -217,7 +219,7 @@ export class Session extends EventTarget {
   load(locator: Locator, mediaStartMs: number, callbacks: LoadCallbacks): { abort(): void } | null {
     if (this.host) return this.host.load(locator, mediaStartMs, callbacks);
     if (!this.side?.streams() || !this.expectsHost()) return null;
-    const spare = this.playback ? mediaStartMs - this.playback.positionMs - HOLD_SLACK_MS : 0;
+    const spare = mediaStartMs - this.playhead(mediaStartMs) - HOLD_SLACK_MS;
     if (this.hostState && spare > 0) {
       const begin = (): { abort(): void } =>
         this.host?.load(locator, mediaStartMs, callbacks) ?? this.loadEarly(locator, mediaStartMs, callbacks);
@@ -226,6 +228,14 @@ export class Session extends EventTarget {
       return load;
     }
     return this.loadEarly(locator, mediaStartMs, callbacks);
+  }
+
+  /** Where the player plays or, while it has nothing to play, will begin: the first place that it asks for. In ms. */
+  private playhead(mediaStartMs: number): number {
+    const { positionMs = 0, bufferMs = 0 } = this.playback ?? {};
+    if (bufferMs > 0) this.beginsMs = Infinity;
+    else if (mediaStartMs > -Infinity) this.beginsMs = Math.min(this.beginsMs, mediaStartMs);
+    return this.beginsMs === Infinity ? positionMs : Math.max(positionMs, this.beginsMs);
   }
 
   private loadEarly(locator: Locator, mediaStartMs: number, callbacks: LoadCallbacks): { abort(): void } {

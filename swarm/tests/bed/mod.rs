@@ -438,6 +438,12 @@ impl World {
             let locator = Locator { url: segment_url(viewer.next_segment), range: None };
             viewer.waiting = Some(request);
             let start_ms = self.begins_ms + viewer.next_segment as f64 * 4_000.0;
+            if self.begins_ms > 0.0 && viewer.started_at.is_none() {
+                // As for an init section, which tells nothing of where playback will begin.
+                let init = Locator { url: segment_url(segments - 1), range: None };
+                assert!(viewer.swarm.request(now, Request(u32::MAX), &init, f64::NEG_INFINITY));
+                viewer.swarm.cancel(now, Request(u32::MAX));
+            }
             assert!(viewer.swarm.request(now, request, &locator, start_ms));
         }
     }
