@@ -100,6 +100,8 @@ pub struct Swarm {
     claims_heard: VecDeque<u32>,
     /// Claims on objects that no playlist names yet.
     unknown_claims: Vec<claims::Heard>,
+    /// Until when claims are doubted: one came to nothing.
+    doubting: Millis,
     /// From "claim heard" to "group held here", in milliseconds.
     spread: Spread,
     uplink: Uplink,
@@ -157,6 +159,7 @@ impl Swarm {
             replaced: now,
             claims_heard: VecDeque::new(),
             unknown_claims: Vec::new(),
+            doubting: 0,
             spread: Spread::new(config::SPREAD_MS),
             uplink: Uplink::new(now),
             told_uplink: 0,

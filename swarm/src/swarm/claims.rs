@@ -33,12 +33,16 @@ impl Swarm {
     /// When this viewer may claim `group`, wanted since `since` and due at `deadline`.
     pub(super) fn claim_time(&self, object: Object, group: u32, since: Millis, deadline: f64, guard: f64) -> Millis {
         let n = f64::from(self.population.max(2));
-        // After a claim that came to nothing the timers run again: else all would fire at the moment it lapses.
-        let since = self.entry(object).claims.get(&group).map_or(since, |claim| since.max(claim.expires));
+        let rank = self.rank(object, group);
+        // After a claim that came to nothing the timers run again: else all would fire at the moment it lapses. Where
+        // claims came to nothing of late, the first few do not wait for that: a lie costs copies, not the spread's time.
+        let doubts = self.now < self.doubting && rank < config::DOUBTERS;
+        let claim = self.entry(object).claims.get(&group).filter(|_| !doubts);
+        let since = claim.map_or(since, |claim| since.max(claim.expires));
         let slack = deadline - guard - self.spread.high() - since as f64;
         let (low, high) = config::CLAIM_DELAY_MS;
         let delay = (slack / (1.0 + n).ln()).clamp(low, high);
-        since + (delay * (1.0 + self.rank(object, group)).ln()) as Millis
+        since + (delay * (1.0 + rank).ln()) as Millis
     }
 
     /// How many viewers come before this one: counted among the neighbours if they are all there are, else estimated.
@@ -196,6 +200,9 @@ impl Swarm {
             && let Some(claim) = entry.claims.remove(&group)
         {
             self.spread.add(now.saturating_sub(claim.heard) as f64);
+            if now > claim.expires {
+                self.doubting = now + config::DOUBT_MS;
+            }
         }
     }
 }
