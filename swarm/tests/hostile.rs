@@ -200,6 +200,49 @@ fn false_claims_cost_copies_and_no_stall() {
 }
 
 #[test]
+fn who_gives_nothing_claims_nothing_and_is_not_waited_for() {
+    // Claims everything that is named, but says that it does not upload: nobody takes the claims up.
+    let heard = |config: Config, lie: Option<Lie>| {
+        let mut world = World::vod(15, SIZE);
+        world.join_as(0, config, lie);
+        world.join(300);
+        world.join(600);
+        world.run(110_000);
+        world.assert_right();
+        assert!(world.viewers.iter().all(|viewer| viewer.stalled_ms == 0.0));
+        world
+    };
+    let idle = Config { upload: false, ..Config::default() };
+    let claims = std::rc::Rc::new(std::cell::Cell::new(0));
+    let count = claims.clone();
+    let honest = heard(
+        idle.clone(),
+        control_liar(move |message| {
+            count.set(count.get() + u32::from(matches!(message, Control::Claim { hops: 0, .. })));
+            vec![message]
+        }),
+    );
+    assert_eq!(claims.get(), 0);
+    let mut nonce = 0;
+    let false_claims = heard(
+        idle,
+        control_liar(move |message| match message {
+            Control::Have { oid, .. } => {
+                nonce += 1;
+                vec![Control::Claim { oid, first: 0, count: 10, nonce, ttl_ms: u32::MAX, hops: 0 }, message]
+            }
+            other => vec![other],
+        }),
+    );
+    assert!(
+        false_claims.copies() < honest.copies() + 0.1,
+        "{} copies with false claims, {} without",
+        false_claims.copies(),
+        honest.copies()
+    );
+}
+
+#[test]
 fn unknown_messages_are_ignored() {
     let world = swarm_with(Some(Box::new(|outgoing| match outgoing {
         Outgoing::Control(bytes) if bytes.first() != encode_control(&Control::Bye { reason: 0 }).first() => {

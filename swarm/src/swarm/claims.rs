@@ -8,6 +8,7 @@
 use super::{
     Swarm,
     action::{Object, Peer},
+    neighbour::Neighbour,
     object::Claim,
 };
 use crate::{
@@ -110,10 +111,10 @@ impl Swarm {
     /// A neighbour claims pieces, or passes on a claim.
     pub(super) fn claim_heard(&mut self, from: Peer, claim: Heard) {
         let now = self.now;
-        // Each comes once from every neighbour that heard it; only the first is news.
-        if !self.remember_claim(claim.nonce)
-            || !self.neighbours.get_mut(&from).is_some_and(|n| n.claims_allowed.take(now, 1))
-        {
+        // Each comes once from every neighbour that heard it; only the first is news. Who does not upload may pass claims on,
+        // but its own promise nothing.
+        let heard = |n: &mut Neighbour| (n.uploads || claim.hops > 0) && n.claims_allowed.take(now, 1);
+        if !self.remember_claim(claim.nonce) || !self.neighbours.get_mut(&from).is_some_and(heard) {
             return;
         }
         let news = match self.objects.by_oid(claim.oid) {

@@ -164,7 +164,7 @@ impl Swarm {
             self.wake(self.expecting.min((want.deadline - guard) as Millis));
             return;
         }
-        if slack <= guard || !self.neighbours.values().any(|n| n.open) {
+        if slack <= guard || !self.neighbours.values().any(|n| n.open && n.uploads) {
             // What neighbours bring in time, or sooner than HTTP could, is left to them; the rest is raced.
             let in_time = slack.max(self.http.time(1));
             let mut taken = covered;
@@ -209,7 +209,10 @@ impl Swarm {
     /// Claims the groups that nobody near has, claims or brings, when their time has come.
     fn claim_groups(&mut self, want: Want, covered: &Bitfield, guard: f64) {
         let (now, object) = (self.now, want.object);
-        if self.transfers.values().filter(|transfer| transfer.claim.is_some()).count() >= config::MAX_CLAIM_FETCHES {
+        // Whoever waits for a claim waits for its pieces: who gives none must not claim.
+        if !self.may_upload()
+            || self.transfers.values().filter(|transfer| transfer.claim.is_some()).count() >= config::MAX_CLAIM_FETCHES
+        {
             return;
         }
         let entry = self.entry(object);

@@ -86,7 +86,7 @@ impl Swarm {
         }
     }
 
-    fn may_upload(&self) -> bool {
+    pub(super) fn may_upload(&self) -> bool {
         let received = self.bytes.http + self.bytes.viewers + self.bytes.mirrors + self.bytes.edge;
         let limit = self.config.max_upload_ratio.map(|ratio| (received as f64 * ratio) as u64);
         self.config.upload && limit.is_none_or(|limit| self.bytes.uploaded < limit.max(self.config.upload_allowance))
