@@ -120,8 +120,9 @@ pub const CLAIM_MS: Millis = 4_000;
 pub const MAX_CLAIM_MS: Millis = 15_000;
 /// How long claims are doubted after one came to nothing, in milliseconds.
 pub const DOUBT_MS: Millis = 300_000;
-/// Viewers (on average) who fetch a group although another claims it, where claims are doubted.
-pub const DOUBTERS: f64 = 3.0;
+/// Viewers (on average) who fetch a group although another claims it, where claims are doubted: this times the logarithm of
+/// how many viewers there are.
+pub const DOUBTERS: f64 = 0.5;
 /// First wait after HTTP failed while peers may still help, in milliseconds; doubles up to 8 times this.
 pub const HTTP_RETRY_MS: Millis = 1_000;
 /// A rendition whose last request is older than this is no longer prefetched, in milliseconds.

@@ -12,6 +12,9 @@ export const MAX_PAGE_LINKS = 15;
 /** Connections that are being made at once, beyond those that are open: most reach somebody in under a second. */
 export const MAX_CONNECTING = 8;
 
+/** A connection that is not open after this time hardly ever opens, in ms: others are looked for meanwhile. */
+export const SLOW_CONNECT_MS = 6_000;
+
 /** An offer without an open channel after this time is dead, in ms (design C6). */
 export const OFFER_TIMEOUT_MS = 30_000;
 

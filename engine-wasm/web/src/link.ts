@@ -62,6 +62,9 @@ export class Link {
   /** Descriptions and candidates are applied one after the other. */
   private queue: Promise<void> = Promise.resolve();
 
+  /** When it was begun, as `performance.now()`. */
+  readonly since = performance.now();
+
   constructor(
     private pc: RTCPeerConnection,
     readonly handle: number,

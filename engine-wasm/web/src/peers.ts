@@ -12,6 +12,7 @@ import {
   MAX_EARLY_CANDIDATES,
   MAX_EARLY_CONNECTIONS,
   MAX_PAGE_LINKS,
+  SLOW_CONNECT_MS,
   OFFER_TIMEOUT_MS,
 } from "./limits.js";
 import { Link, type LinkHost } from "./link.js";
@@ -176,9 +177,11 @@ export class Peers {
     return undefined;
   }
 
+  /** Connections that are being made and may still be expected to open. */
   private connecting(): number {
+    const since = performance.now() - SLOW_CONNECT_MS;
     let count = 0;
-    for (const link of this.links.values()) if (link.state === "connecting") count += 1;
+    for (const link of this.links.values()) if (link.state === "connecting" && link.since > since) count += 1;
     return count;
   }
 

@@ -37,7 +37,7 @@ impl Swarm {
         let rank = self.rank(object, group);
         // After a claim that came to nothing the timers run again: else all would fire at the moment it lapses. Where
         // claims came to nothing of late, the first few do not wait for that: a lie costs copies, not the spread's time.
-        let doubts = self.now < self.doubting && rank < config::DOUBTERS;
+        let doubts = self.now < self.doubting && rank < config::DOUBTERS * n.ln();
         let claim = self.entry(object).claims.get(&group).filter(|_| !doubts);
         let since = claim.map_or(since, |claim| since.max(claim.expires));
         let slack = deadline - guard - self.spread.high() - since as f64;

@@ -22,6 +22,8 @@ const EPOCH: Millis = 1_800_000_000_000;
 /// Limits of the page (`limits.ts`).
 const MAX_PAGE_LINKS: usize = 15;
 const MAX_CONNECTING: usize = 8;
+/// As `SLOW_CONNECT_MS` there.
+const SLOW_CONNECT_MS: Millis = 6_000;
 const OFFER_TIMEOUT_MS: Millis = 30_000;
 const UPDATE_MS: Millis = 1_000;
 const POSITION_MS: Millis = 30_000;
@@ -61,6 +63,11 @@ impl World {
         self.queue.push(self.now + (after.ceil() as Millis).max(1), Event::ToShard { viewer: index, text });
     }
 
+    /// Connections that are being made and may still be expected to open.
+    fn promising(&self, index: usize) -> usize {
+        self.viewers[index].dialing.iter().filter(|dial| self.now < dial.since + SLOW_CONNECT_MS).count()
+    }
+
     /// New neighbours wanted: the core's wish, less those on their way.
     fn wanted(&self, index: usize) -> u32 {
         let viewer = &self.viewers[index];
@@ -69,9 +76,10 @@ impl World {
             (None, Some(_)) => 10u32.saturating_sub(viewer.ends.len() as u32),
             (None, None) => 0,
         };
-        let dialing = viewer.dialing.len();
-        let room =
-            MAX_PAGE_LINKS.saturating_sub(viewer.ends.len() + dialing).min(MAX_CONNECTING.saturating_sub(dialing));
+        let dialing = self.promising(index);
+        let room = MAX_PAGE_LINKS
+            .saturating_sub(viewer.ends.len() + viewer.dialing.len())
+            .min(MAX_CONNECTING.saturating_sub(dialing));
         wish.saturating_sub(dialing as u32).min(room as u32)
     }
 
@@ -197,7 +205,7 @@ impl World {
 
     fn room(&self, index: usize) -> bool {
         let viewer = &self.viewers[index];
-        viewer.ends.len() + viewer.dialing.len() < MAX_PAGE_LINKS && viewer.dialing.len() < MAX_CONNECTING
+        viewer.ends.len() + viewer.dialing.len() < MAX_PAGE_LINKS && self.promising(index) < MAX_CONNECTING
     }
 
     fn knows(&self, index: usize, other: usize) -> bool {
