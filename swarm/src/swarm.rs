@@ -226,7 +226,13 @@ impl Swarm {
             self.objects.add(now, object, place);
         }
         let find = |object: &ObjectRef| self.objects.find(object);
-        let objects = playlist.segments.iter().map(|segment| segment.object.as_ref().and_then(find)).collect();
+        let objects: Vec<Option<Object>> =
+            playlist.segments.iter().map(|segment| segment.object.as_ref().and_then(find)).collect();
+        for (segment, object) in playlist.segments.iter().zip(&objects) {
+            if let Some(object) = *object {
+                self.objects.get_mut(object).duration_ms = segment.duration_ms;
+            }
+        }
         let old = self.objects.tracks.remove(&playlist.url);
         // The anchor follows its segment: a live window slides.
         let anchor = old.as_ref().and_then(|track| {

@@ -42,6 +42,8 @@ impl Swarm {
         let since = claim.map_or(since, |claim| since.max(claim.expires));
         let slack = deadline - guard - self.spread.high() - since as f64;
         let (low, high) = config::CLAIM_DELAY_MS;
+        // A claim too many costs more there than the wait.
+        let low = if self.crowded(object) { config::CROWDED_DELAY_MS } else { low };
         let delay = (slack / (1.0 + n).ln()).clamp(low, high);
         since + (delay * (1.0 + rank).ln()) as Millis
     }
@@ -137,7 +139,7 @@ impl Swarm {
     /// Notes a claim; false if it says nothing new.
     pub(super) fn take_claim(&mut self, object: Object, claim: Heard) -> bool {
         let mut life = Millis::from(claim.ttl_ms).min(self.claim_life());
-        if let Some(deadline) = self.deadline(object) {
+        if let Some(deadline) = self.deadline(object).filter(|_| !self.crowded(object)) {
             // Room is left to fetch it ourselves if the claim comes to nothing.
             let slack = deadline - config::GUARD_MS as f64 - claim.at as f64;
             life = life.min((0.7 * slack.max(0.0)) as Millis);

@@ -50,20 +50,23 @@ pub(crate) struct HttpSpeed {
     first_byte: Spread,
     /// Milliseconds per piece once bytes flow: a mean of times, not of rates, is pessimistic, as it should be.
     per_piece: Spread,
+    /// When that was measured last.
+    measured: Millis,
 }
 
 impl HttpSpeed {
     pub(crate) fn new() -> Self {
         // Before anything was measured: 150 ms and 8 Mbit/s.
-        Self { first_byte: Spread::new(150.0), per_piece: Spread::new(65.0) }
+        Self { first_byte: Spread::new(150.0), per_piece: Spread::new(65.0), measured: 0 }
     }
 
     pub(crate) fn first_byte(&mut self, ms: Millis) {
         self.first_byte.add(ms as f64);
     }
 
-    pub(crate) fn body(&mut self, bytes: u64, ms: Millis) {
+    pub(crate) fn body(&mut self, now: Millis, bytes: u64, ms: Millis) {
         if bytes >= u64::from(PIECE_SIZE) / 4 {
+            self.measured = now;
             self.per_piece.add(ms.max(1) as f64 * f64::from(PIECE_SIZE) / bytes as f64);
         }
     }
@@ -76,6 +79,11 @@ impl HttpSpeed {
     /// Milliseconds per piece.
     pub(crate) fn per_piece(&self) -> f64 {
         self.per_piece.mean()
+    }
+
+    /// The same if it was measured lately.
+    pub(crate) fn lately(&self, now: Millis) -> Option<f64> {
+        (now < self.measured + config::HTTP_MEMORY_MS && self.per_piece.known()).then(|| self.per_piece())
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     object::{List, Origin},
 };
 use crate::{
+    config,
     ids::{Millis, PIECE_SIZE},
     pieces::{Cv, ListCheck, check_list},
     wire::Control,
@@ -25,6 +26,8 @@ pub(super) struct Transfer {
     pub(super) started: Millis,
     first_byte: Option<Millis>,
     bytes: u64,
+    /// Of them, what came first: an adopted transfer's were there before it was ours to measure.
+    at_once: u64,
     pub(super) kept: u64,
     /// Nonce and first piece of the claim that it answers.
     pub(super) claim: Option<(u32, u32)>,
@@ -38,6 +41,14 @@ impl Transfer {
     /// Bytes that arrived and are not kept (yet).
     pub(super) fn unkept(&self) -> u64 {
         self.bytes.saturating_sub(self.kept)
+    }
+
+    /// Milliseconds that a piece of it takes, once that can be told.
+    fn pace(&self, now: Millis) -> Option<f64> {
+        let since = self.first_byte.unwrap_or(self.started);
+        let elapsed = now.saturating_sub(since);
+        let bytes = self.bytes - self.at_once;
+        (elapsed >= config::HTTP_SAMPLE_MS).then(|| elapsed as f64 * f64::from(PIECE_SIZE) / bytes.max(1) as f64)
     }
 
     pub(super) fn covers(&self, piece: u32) -> bool {
@@ -80,6 +91,7 @@ impl Swarm {
         };
         if transfer.first_byte.is_none() {
             transfer.first_byte = Some(now);
+            transfer.at_once = u64::from(bytes);
             if !transfer.adopted {
                 self.http.first_byte(now.saturating_sub(transfer.started));
             }
@@ -119,7 +131,7 @@ impl Swarm {
         let Some(transfer) = self.transfers.get(&fetch) else { return };
         let object = transfer.object;
         if let (Some(first), false) = (transfer.first_byte, transfer.adopted) {
-            self.http.body(transfer.bytes, now.saturating_sub(first));
+            self.http.body(now, transfer.bytes, now.saturating_sub(first));
         }
         let short = transfer.next < transfer.end;
         let (source, trial) = (Source::Fetch(fetch), transfer.trial);
@@ -285,6 +297,39 @@ impl Swarm {
         }
     }
 
+    /// Whether HTTP is too slow to play this object from: as it is now, else as it was lately.
+    pub(super) fn http_is_slow(&self, object: Object) -> bool {
+        let entry = self.entry(object);
+        let paces = self.transfers.values().filter(|t| t.object == object).filter_map(|t| t.pace(self.now));
+        let pace = paces.max_by(f64::total_cmp).or_else(|| self.http.lately(self.now));
+        entry.duration_ms > 0.0
+            && pace.is_some_and(|pace| pace * f64::from(entry.count) > config::HTTP_PACE * entry.duration_ms)
+    }
+
+    /// Gives up transfers that bring what neighbours have or are fetching: a slow server's line is for what nobody has.
+    pub(super) fn yield_line(&mut self, object: Object) {
+        let entry = self.entry(object);
+        let elsewhere = |piece: u32| entry.have.contains(piece) || self.claimed_or_held(object, piece);
+        let redundant = |t: &Transfer| {
+            t.object == object
+                && t.claim.is_none()
+                && !t.trial
+                && (!t.adopted || !entry.requests.is_empty())
+                && t.next < t.end.min(entry.count)
+                && elsewhere(t.next)
+        };
+        let fetches: Vec<Fetch> =
+            self.transfers.iter().filter(|(_, t)| redundant(t)).map(|(&fetch, _)| fetch).collect();
+        for fetch in fetches {
+            if let Some(transfer) = self.transfers.get(&fetch)
+                && let Some(pace) = transfer.pace(self.now)
+            {
+                self.http.body(self.now, u64::from(PIECE_SIZE), pace as Millis);
+            }
+            self.abort(fetch);
+        }
+    }
+
     fn abort(&mut self, fetch: Fetch) {
         self.actions.push_back(Action::AbortFetch { fetch });
         self.drop_transfer(fetch);
@@ -383,6 +428,7 @@ impl Transfer {
             started: now,
             first_byte: None,
             bytes: 0,
+            at_once: 0,
             kept: 0,
             claim: None,
             trial: false,

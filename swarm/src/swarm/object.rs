@@ -64,6 +64,8 @@ pub(crate) struct Entry {
     pub(crate) oid: Oid,
     pub(crate) size: u64,
     pub(crate) count: u32,
+    /// What it plays, in milliseconds; 0 if it is no segment or that is not known.
+    pub(crate) duration_ms: f64,
     pub(crate) place: Place,
     pub(crate) list: List,
     /// There while nothing but the SHA-256 of the whole object could prove anything of it. Once that fits, its list is
@@ -229,6 +231,7 @@ impl Objects {
             oid: root.oid(),
             size,
             count,
+            duration_ms: 0.0,
             place,
             list,
             unproven: (kind == HashKind::Sha256).then(Unproven::default),

@@ -150,6 +150,11 @@ impl Swarm {
             self.wake(at + (config::HTTP_RETRY_MS << (times - 1).min(3)));
             return;
         }
+        let crowded = self.crowded(object);
+        if crowded {
+            self.yield_line(object);
+        }
+        let entry = self.entry(object);
         let covered = self.covered(object);
         let gap = |piece: u32| !entry.have.contains(piece) && !covered.contains(piece);
         let missing = (0..count).filter(|&piece| gap(piece)).count() as u32;
@@ -162,6 +167,11 @@ impl Swarm {
         let slack = want.deadline - now as f64;
         if slack > guard && now < self.expecting {
             self.wake(self.expecting.min((want.deadline - guard) as Millis));
+            return;
+        }
+        if crowded {
+            self.claim_groups(want, &covered, guard);
+            self.wake(now + config::TICK_MS);
             return;
         }
         if slack <= guard || !self.neighbours.values().any(|n| n.open && n.uploads) {
@@ -179,6 +189,20 @@ impl Swarm {
         }
         self.wake((want.deadline - guard).min(1e15) as Millis + 1);
         self.claim_groups(want, &covered, guard);
+    }
+
+    /// Whether the server is too slow to play from while neighbours have pieces and bring them: then HTTP is for what
+    /// nobody has or claims, however near the deadline is.
+    pub(super) fn crowded(&self, object: Object) -> bool {
+        self.now < self.entry(object).used + config::CLAIM_MS
+            && self.neighbours.values().any(|n| n.open && n.uploads)
+            && self.http_is_slow(object)
+    }
+
+    /// Whether a neighbour has a piece, or somebody claims it.
+    pub(super) fn claimed_or_held(&self, object: Object, piece: u32) -> bool {
+        self.entry(object).claimed(piece / config::GROUP_PIECES, self.now)
+            || self.neighbours.values().any(|n| n.open && n.uploads && n.has_piece(object, piece))
     }
 
     /// One transfer over the first gap among the pieces that nobody is bringing.
@@ -248,9 +272,15 @@ impl Swarm {
         // Neighbouring groups go in one range.
         let mut runs: Vec<Range<u32>> = Vec::new();
         let mut next = Millis::MAX;
+        let crowded = self.crowded(object);
         for group in 0..entry.groups() {
-            let pieces = entry.group(group);
-            if !free(pieces.clone()) {
+            let mut pieces = entry.group(group);
+            if crowded {
+                // Nobody fetches the rest of a group near the deadline.
+                let gap = |piece: &u32| !entry.have.contains(*piece) && free(*piece..*piece + 1);
+                let Some(first) = pieces.clone().find(gap) else { continue };
+                pieces = first..(first..pieces.end).rfind(gap).unwrap_or(first) + 1;
+            } else if !free(pieces.clone()) {
                 continue;
             }
             let at = self.claim_time(object, group, since, want.deadline, guard);
