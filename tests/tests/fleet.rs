@@ -34,6 +34,17 @@ fn a_flash_crowd_takes_far_less_from_the_server() {
 }
 
 #[test]
+fn newcomers_on_a_thin_server_line_start_soon_and_share_what_it_sends() {
+    let thin = Scenario::all().into_iter().find(|scenario| scenario.name == "thin-server").expect("it is there");
+    // Six viewers' worth of line for eighty.
+    let thin = Scenario { viewers: 80, span: 75_000, seed: 7, server_line: Some(12e6), leave: None, ..thin };
+    let (marea, http) = (fleet::run(&thin), fleet::run(&thin.over_http()));
+    assert_eq!(marea.wrong_kept, 0, "wrong bytes were kept");
+    assert!(marea.startup.1 <= 6_000.0, "start {:?}, over HTTP {:?}", marea.startup, http.startup);
+    assert!(marea.stalls.1 < http.stalls.1 / 4.0, "{} ms stalled against {}", marea.stalls.1, http.stalls.1);
+}
+
+#[test]
 fn polluters_and_false_claimers_are_found_out_and_cost_nobody_a_stall() {
     let (marea, http) = run("liars", 60, 60);
     assert_harmless(&marea, &http);

@@ -111,7 +111,8 @@ impl World {
             self.server.level_at = self.now;
             self.server.level_stale = false;
         }
-        self.server.level
+        // Before the first transfer the line is free.
+        if self.server.level > 0.0 { self.server.level } else { f64::INFINITY }
     }
 
     /// Milliseconds that a small answer of `bytes` takes: playlists.
