@@ -108,8 +108,9 @@ pub const BUSY_MS: Millis = 1_000;
 pub const MAX_CLAIM_FETCHES: usize = 4;
 /// Bounds of the delay before a claim, in milliseconds (design §4: `D`).
 pub const CLAIM_DELAY_MS: (f64, f64) = (50.0, 1_000.0);
-/// Shortest such delay while the server is too slow to play from, in milliseconds: twice what a claim takes to reach all.
-pub const CROWDED_DELAY_MS: f64 = 400.0;
+/// Shortest such delay while the server is too slow to play from, in milliseconds: a few times
+/// what a claim takes to reach all, which is long there.
+pub const CROWDED_DELAY_MS: f64 = 1_000.0;
 /// A neighbour younger than this is not judged by what it brought, in milliseconds.
 pub const TRIAL_MS: Millis = 20_000;
 /// How often a full neighbourhood lets its worst neighbour go, in milliseconds: half of the pairings that signaling grants.
@@ -153,7 +154,7 @@ pub const HTTP_PACE: f64 = 0.8;
 /// Time after which a transfer's own speed is known, in milliseconds; one without a byte until then is slow.
 pub const HTTP_SAMPLE_MS: Millis = 1_000;
 /// A measured speed of HTTP says nothing of now after this time, in milliseconds.
-pub const HTTP_MEMORY_MS: Millis = 30_000;
+pub const HTTP_MEMORY_MS: Millis = 60_000;
 /// Most urgent transfers by HTTP at once.
 pub const MAX_URGENT_FETCHES: usize = 6;
 /// Spread of the guard, in milliseconds, so that viewers in step do not ask the server in step.

@@ -94,7 +94,7 @@ impl Swarm {
     }
 
     /// How long a claim is believed: it must outlive the spread of the group, and a false one must not hold it for long.
-    fn claim_life(&self) -> Millis {
+    pub(super) fn claim_life(&self) -> Millis {
         ((self.spread.high() * 1.3) as Millis).clamp(config::CLAIM_MS, config::MAX_CLAIM_MS)
     }
 

@@ -310,13 +310,14 @@ impl Swarm {
     pub(super) fn yield_line(&mut self, object: Object) {
         let entry = self.entry(object);
         let elsewhere = |piece: u32| entry.have.contains(piece) || self.claimed_or_held(object, piece);
+        // Others wait for what was claimed, until a neighbour has it.
+        let held = |piece: u32| entry.have.contains(piece) || self.held_near(object, piece);
         let redundant = |t: &Transfer| {
             t.object == object
-                && t.claim.is_none()
                 && !t.trial
                 && (!t.adopted || !entry.requests.is_empty())
                 && t.next < t.end.min(entry.count)
-                && elsewhere(t.next)
+                && if t.claim.is_none() { elsewhere(t.next) } else { (t.next..t.end).all(held) }
         };
         let fetches: Vec<Fetch> =
             self.transfers.iter().filter(|(_, t)| redundant(t)).map(|(&fetch, _)| fetch).collect();

@@ -194,15 +194,19 @@ impl Swarm {
     /// Whether the server is too slow to play from while neighbours have pieces and bring them: then HTTP is for what
     /// nobody has or claims, however near the deadline is.
     pub(super) fn crowded(&self, object: Object) -> bool {
-        self.now < self.entry(object).used + config::CLAIM_MS
+        self.now < self.entry(object).used + self.claim_life()
             && self.neighbours.values().any(|n| n.open && n.uploads)
             && self.http_is_slow(object)
     }
 
     /// Whether a neighbour has a piece, or somebody claims it.
     pub(super) fn claimed_or_held(&self, object: Object, piece: u32) -> bool {
-        self.entry(object).claimed(piece / config::GROUP_PIECES, self.now)
-            || self.neighbours.values().any(|n| n.open && n.uploads && n.has_piece(object, piece))
+        self.entry(object).claimed(piece / config::GROUP_PIECES, self.now) || self.held_near(object, piece)
+    }
+
+    /// Whether a neighbour has a piece and gives it.
+    pub(super) fn held_near(&self, object: Object, piece: u32) -> bool {
+        self.neighbours.values().any(|n| n.open && n.uploads && n.has_piece(object, piece))
     }
 
     /// One transfer over the first gap among the pieces that nobody is bringing.
