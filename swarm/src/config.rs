@@ -108,9 +108,6 @@ pub const BUSY_MS: Millis = 1_000;
 pub const MAX_CLAIM_FETCHES: usize = 4;
 /// Bounds of the delay before a claim, in milliseconds (design §4: `D`).
 pub const CLAIM_DELAY_MS: (f64, f64) = (50.0, 1_000.0);
-/// Shortest such delay while the server is too slow to play from, in milliseconds: a few times
-/// what a claim takes to reach all, which is long there.
-pub const CROWDED_DELAY_MS: f64 = 1_000.0;
 /// A neighbour younger than this is not judged by what it brought, in milliseconds.
 pub const TRIAL_MS: Millis = 20_000;
 /// How often a full neighbourhood lets its worst neighbour go, in milliseconds: half of the pairings that signaling grants.

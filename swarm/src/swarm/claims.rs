@@ -42,8 +42,8 @@ impl Swarm {
         let since = claim.map_or(since, |claim| since.max(claim.expires));
         let slack = deadline - guard - self.spread.high() - since as f64;
         let (low, high) = config::CLAIM_DELAY_MS;
-        // A claim too many costs more there than the wait.
-        let low = if self.crowded(object) { config::CROWDED_DELAY_MS } else { low };
+        // On a slow server a claim too many costs everybody more than the wait.
+        let low = if self.crowded(object) { high } else { low };
         let delay = (slack / (1.0 + n).ln()).clamp(low, high);
         since + (delay * (1.0 + rank).ln()) as Millis
     }
