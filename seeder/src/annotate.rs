@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use marea_swarm::{playlist::Playlist, tags::MareaTag};
@@ -19,6 +20,7 @@ use crate::{
     files::{ID_FILE, Root},
     hashes::{FileHashes, HashError, hash_file},
     index::{self, Indexed, Site, Span},
+    sign::{self, Expected, Signer, Stamp},
     video, walk,
 };
 
@@ -96,13 +98,15 @@ pub enum AnnotateError {
     },
 }
 
-/// Annotates all playlists below `path`. `signaling` is written into them.
+/// Annotates all playlists below `path`. `signaling` is written into them, `signer` signs them. A signature with over half
+/// of its life left stays, also without `signer`, as long as the text that it is for does.
 ///
 /// # Errors
 /// [`AnnotateError`]; what is wrong with single media files is only told to `report`.
 pub fn annotate(
     path: &Path,
     signaling: Option<&str>,
+    signer: Option<&Signer>,
     mode: Mode,
     report: &(dyn Fn(&Event) + Sync),
 ) -> Result<Summary, AnnotateError> {
@@ -112,7 +116,7 @@ pub fn annotate(
     if mode == Mode::Remove {
         run.remove(&lists)?;
     } else {
-        run.tag(&lists, signaling)?;
+        run.tag(&lists, signaling, signer)?;
     }
     Ok(run.summary)
 }
@@ -159,11 +163,12 @@ impl Run<'_> {
         lists
     }
 
-    fn tag(&mut self, lists: &[List], signaling: Option<&str>) -> Result<(), AnnotateError> {
+    fn tag(&mut self, lists: &[List], signaling: Option<&str>, signer: Option<&Signer>) -> Result<(), AnnotateError> {
         let wanted = wanted(lists);
         let hashes = self.hash_all(&wanted);
         let tags: HashMap<&String, _> = hashes.iter().map(|(file, hashed)| (file, hashed.tags())).collect();
-        let videos = self.videos(lists)?;
+        let parents = parents(lists);
+        let videos = self.videos(lists, &parents)?;
         // First what tags speak of, then the tags; and what names others last.
         for file in wanted.keys() {
             let Some(hashed) = hashes.get(file) else { continue };
@@ -174,7 +179,7 @@ impl Run<'_> {
         let is_multivariant =
             |list: &&List| matches!(&list.indexed, Some(Indexed { playlist: Playlist::Multivariant(_), .. }));
         let media = lists.iter().filter(|list| !is_multivariant(list));
-        for List { rel, indexed, .. } in media.chain(lists.iter().filter(is_multivariant)) {
+        for List { rel, text: old, indexed } in media.chain(lists.iter().filter(is_multivariant)) {
             let Some((indexed, video)) = indexed.as_ref().zip(videos.get(rel)) else { continue };
             let mut objects = Vec::new();
             if let Playlist::Media(list) = &indexed.playlist {
@@ -187,6 +192,9 @@ impl Run<'_> {
             }
             let head = MareaTag { video: video.clone(), signaling: signaling.map(str::to_owned), complete: true };
             let text = index::insert(&indexed.text, head, objects, usize::MAX);
+            let main = parents.get(rel).map_or(rel.as_str(), |parent| *parent);
+            let life = sign::life(&indexed.playlist);
+            let text = signed(text, old, signer, video, &sign::name(main, rel), life);
             self.put(rel, Some(text.as_bytes()), rel)?;
             self.summary.playlists += 1;
         }
@@ -194,14 +202,11 @@ impl Run<'_> {
     }
 
     /// The id for each playlist, by its path; ids that are not kept yet are put down.
-    fn videos(&mut self, lists: &[List]) -> Result<HashMap<String, String>, AnnotateError> {
-        let mut parents: BTreeMap<String, &str> = BTreeMap::new();
-        for List { rel, indexed, .. } in lists {
-            let children = indexed.iter().flat_map(|indexed| index::children(&indexed.playlist, &Site::anywhere()));
-            for child in children {
-                parents.entry(child).or_insert(rel);
-            }
-        }
+    fn videos(
+        &mut self,
+        lists: &[List],
+        parents: &BTreeMap<String, &str>,
+    ) -> Result<HashMap<String, String>, AnnotateError> {
         let mut known: HashMap<String, String> = HashMap::new();
         let mut videos = HashMap::new();
         for List { rel, indexed, .. } in lists {
@@ -329,6 +334,33 @@ impl Run<'_> {
         (self.report)(&event);
         Ok(())
     }
+}
+
+/// The first multivariant playlist that names each.
+fn parents(lists: &[List]) -> BTreeMap<String, &str> {
+    let mut parents = BTreeMap::new();
+    for List { rel, indexed, .. } in lists {
+        let children = indexed.iter().flat_map(|indexed| index::children(&indexed.playlist, &Site::anywhere()));
+        for child in children {
+            parents.entry(child).or_insert(rel.as_str());
+        }
+    }
+    parents
+}
+
+/// `text` with a signature: that of `old`, the text as it is on the disk, while it will do.
+fn signed(text: String, old: &str, signer: Option<&Signer>, video: &str, name: &str, life: Duration) -> String {
+    let same = index::unsigned(old) == text;
+    let Some(signer) = signer else { return if same { old.to_owned() } else { text } };
+    let (keys, now) = ([signer.public()], sign::now_ms());
+    let known = sign::verify(old, &Expected { video, name, keys: &keys, now, highest: None }).ok();
+    let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+    if same && known.as_ref().is_some_and(|known| known.expires - now > life / 2) {
+        return old.to_owned();
+    }
+    // What it says is not trusted here, but a lower one would not be either.
+    let floor = sign::split(old).and_then(|(_, tag)| tag.ok()).map(|tag| tag.seq).filter(|seq| *seq < now + life);
+    Stamp { signer, video, name, seq: signer.seq(floor), expires: now.saturating_add(life) }.sign(text)
 }
 
 /// What is to be hashed: parts by file.

@@ -13,6 +13,7 @@ use crate::{
     files::FileKey,
     hashes::FileHashes,
     index::{Item, Span},
+    sign::{PublicKey, Signer},
 };
 
 /// A text as it is served.
@@ -37,6 +38,8 @@ pub(crate) struct Built {
     pub(crate) max_age: u64,
     /// The `SIGNALING` in it.
     pub(crate) signaling: Option<String>,
+    /// Who signed it, and when it is to be signed again.
+    pub(crate) signed: Option<(PublicKey, Instant)>,
     /// Files that are not hashed yet.
     pub(crate) pending: Vec<String>,
     /// A file that it names is not there.
@@ -64,6 +67,14 @@ pub(crate) struct Listed {
 }
 
 impl Built {
+    /// Whether its signature, or that it has none, will do.
+    pub(crate) fn is_signed_by(&self, signer: Option<&Signer>) -> bool {
+        match (&self.signed, signer) {
+            (Some((key, renew)), Some(signer)) => *key == signer.public() && Instant::now() < *renew,
+            (signed, signer) => signed.is_none() && signer.is_none(),
+        }
+    }
+
     /// Bytes that it keeps, its compressed forms not counted.
     fn size(&self) -> usize {
         self.whole.packed.plain.len() + self.delta.as_ref().map_or(0, |delta| delta.packed.plain.len())
@@ -250,10 +261,14 @@ impl Catalogue {
         }
     }
 
-    /// The folder whose id `playlist` carries: that of the first multivariant playlist that names it, else its own.
+    /// The first multivariant playlist that names `playlist`, else itself.
+    pub(crate) fn main<'a>(&'a self, playlist: &'a str) -> &'a str {
+        self.parents.get(playlist).and_then(BTreeSet::first).map_or(playlist, String::as_str)
+    }
+
+    /// The folder whose id `playlist` carries: that of its [`main`](Self::main).
     pub(crate) fn video_folder(&self, playlist: &str) -> String {
-        let holder = self.parents.get(playlist).and_then(BTreeSet::first).map_or(playlist, String::as_str);
-        folder(holder).to_owned()
+        folder(self.main(playlist)).to_owned()
     }
 
     pub(crate) fn video(&self, folder: &str) -> Option<&str> {

@@ -19,6 +19,8 @@ use marea_seeder::{
     package,
 };
 
+mod keys;
+
 /// Exit code after a failure.
 const FAILURE: u8 = 1;
 /// Exit code for a wrong command line or configuration.
@@ -39,6 +41,7 @@ fn command() -> Command {
                 .help("Folder, with all below it"),
         )
         .arg(signaling_arg())
+        .arg(keys::key_arg())
         .arg(
             Arg::new("check")
                 .long("check")
@@ -49,7 +52,7 @@ fn command() -> Command {
             Arg::new("remove")
                 .long("remove")
                 .action(ArgAction::SetTrue)
-                .conflicts_with_all(["check", "signaling"])
+                .conflicts_with_all(["check", "signaling", "key"])
                 .help("Take out all that was written: playlists are as they were, byte for byte"),
         );
     let package = Command::new("package")
@@ -70,13 +73,14 @@ fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Where each gets a folder of its own; what `serve --root` is given"),
         )
-        .arg(signaling_arg());
+        .arg(signaling_arg())
+        .arg(keys::key_arg());
     Command::new("marea-seeder")
         .version(env!("CARGO_PKG_VERSION"))
         .about("The edge of Marea: serves HLS and tags it for verification")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, annotate, package])
+        .subcommands([serve, annotate, package, keys::command()])
 }
 
 fn signaling_arg() -> Arg {
@@ -103,6 +107,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8
         Some(("serve", matches)) => serve(matches),
         Some(("annotate", matches)) => annotate_folder(matches),
         Some(("package", matches)) => package_files(matches),
+        Some(("key", matches)) => keys::run(matches),
         _ => Ok(USAGE),
     }
 }
@@ -178,6 +183,7 @@ fn annotate_folder(matches: &ArgMatches) -> anyhow::Result<u8> {
         _ => Mode::Write,
     };
     let dir: &PathBuf = matches.get_one("dir").context("no folder was named")?;
+    let signer = if mode == Mode::Remove { None } else { keys::signer(matches)? };
     let signaling: Option<&String> = matches.get_one("signaling");
     // One line that is written over on a terminal; in a log only what was done.
     let terminal = io::stderr().is_terminal();
@@ -199,7 +205,7 @@ fn annotate_folder(matches: &ArgMatches) -> anyhow::Result<u8> {
             }
         }
     };
-    let summary = annotate(dir, signaling.map(String::as_str), mode, &report)?;
+    let summary = annotate(dir, signaling.map(String::as_str), signer.as_ref(), mode, &report)?;
     if counting.load(Ordering::Relaxed) {
         eprintln!();
     }
@@ -210,6 +216,7 @@ fn annotate_folder(matches: &ArgMatches) -> anyhow::Result<u8> {
 
 fn package_files(matches: &ArgMatches) -> anyhow::Result<u8> {
     let root: &PathBuf = matches.get_one("root").context("no root was named")?;
+    let signer = keys::signer(matches)?;
     let signaling: Option<&String> = matches.get_one("signaling");
     let terminal = io::stderr().is_terminal();
     let counting = AtomicBool::new(false);
@@ -229,7 +236,7 @@ fn package_files(matches: &ArgMatches) -> anyhow::Result<u8> {
     let mut failed = false;
     for file in matches.get_many::<PathBuf>("file").into_iter().flatten() {
         // One bad file does not keep the others from being packaged.
-        if let Err(error) = package(file, root, signaling.map(String::as_str), &report) {
+        if let Err(error) = package(file, root, signaling.map(String::as_str), signer.as_ref(), &report) {
             if counting.swap(false, Ordering::Relaxed) {
                 eprintln!();
             }

@@ -94,6 +94,15 @@ pub const VOD_PLAYLIST_AGE: u64 = 10;
 /// replace files under their old names, and a cache cannot be called back.
 pub const MAX_AGE: u64 = 3600;
 
+/// How long the signature of a VOD or multivariant playlist counts: a mirror may serve it for so long while its origin is
+/// dead, and so long does a withdrawn one live on.
+pub const SIGNATURE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long that of a live playlist counts at least, and in target durations: an older one is of no use to a viewer.
+pub const SIGNATURE_LIFE_LIVE: Duration = Duration::from_secs(60);
+/// See [`SIGNATURE_LIFE_LIVE`].
+pub const SIGNATURE_LIFE_TARGETS: f64 = 6.0;
+
 /// Folder in the root for ids and hashes where no `--state` and no `STATE_DIRECTORY` is given. Hidden, so never served.
 pub const STATE_FOLDER: &str = ".marea";
 
@@ -114,6 +123,8 @@ pub struct Config {
     pub udp: Option<SocketAddr>,
     /// WebSocket URL written as `SIGNALING` into playlists. Without it the seeder runs signaling itself at `/signal`.
     pub signaling: Option<String>,
+    /// Key file to sign playlists with; they are not signed if none.
+    pub key: Option<PathBuf>,
     /// Folder for hashes, and for ids of videos whose folder cannot be written; [`STATE_FOLDER`] in the root if none.
     pub state: Option<PathBuf>,
     /// URL at which viewers reach this server, such as `https://edge.example`.
@@ -142,6 +153,7 @@ impl Config {
             listen,
             udp: None,
             signaling: None,
+            key: None,
             state: None,
             public_url: None,
             admin_listen: None,
@@ -189,6 +201,14 @@ pub const LAYERS: Layers = Layers {
             example: "wss://signaling.example/signal",
             help: "WebSocket URL of a signaling server, written into the playlists. Without it this program is the \
                    signaling server for its own videos, at /signal.",
+        },
+        Setting {
+            key: "key",
+            shape: Shape::Text,
+            default: None,
+            example: "FILE",
+            help: "Key file (`marea-seeder key new`) to sign the playlists with, so that mirrors and viewers can check \
+                   them. Read again at SIGHUP.",
         },
         Setting {
             key: "state",
@@ -253,6 +273,7 @@ impl Config {
             Some(url) => Some(signaling_url(url).map_err(|reason| values.refuse("signaling", reason))?),
             None => None,
         };
+        config.key = values.text("key").map(PathBuf::from);
         config.state = values.text("state").map(PathBuf::from);
         config.public_url = values.parse("public-url")?;
         if config.public_url.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {

@@ -2,6 +2,8 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use crate::keys::KeyError;
+
 /// Why a seeder does not start or stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -20,6 +22,9 @@ pub enum SeederError {
         /// As given.
         path: PathBuf,
     },
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(#[source] io::Error),

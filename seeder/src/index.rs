@@ -17,7 +17,7 @@ use marea_swarm::{
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use url::Url;
 
-use crate::files;
+use crate::{files, sign};
 
 /// A part of a file: first byte and length, or none for all of it.
 pub(crate) type Span = Option<(u64, u64)>;
@@ -142,7 +142,18 @@ pub(crate) fn strip(text: &str) -> Cow<'_, str> {
     if !text.contains(PREFIX) {
         return Cow::Borrowed(text);
     }
+    let text = unsigned(text);
     Cow::Owned(text.split_inclusive('\n').filter(|line| !is_ours(line)).collect())
+}
+
+/// `text` without the signature in its last line. Where that line is not ended, neither was the text before it was signed.
+pub(crate) fn unsigned(text: &str) -> &str {
+    let Some((signed, _)) = sign::split(text) else { return text };
+    if text.ends_with('\n') {
+        return signed;
+    }
+    let cut = signed.strip_suffix('\n').unwrap_or(signed);
+    cut.strip_suffix('\r').unwrap_or(cut)
 }
 
 /// Whether a line is a tag of ours, of whatever version.

@@ -24,6 +24,7 @@ use crate::{
     hashes::{HashError, hash_file},
     index::{self, Indexed, Site, Span},
     metrics::Metrics,
+    sign::{self, Signer, Stamp},
     state::State,
     video, walk,
 };
@@ -57,6 +58,8 @@ pub(crate) struct Library {
     rescan: Notify,
     /// Number of walks that have ended.
     scans: watch::Sender<u64>,
+    /// Who signs the playlists.
+    signer: RwLock<Option<Signer>>,
 }
 
 impl Library {
@@ -68,6 +71,7 @@ impl Library {
         config: &Config,
         metrics: Arc<Metrics>,
         announced: marea_signaling::Catalogue,
+        signer: Option<Signer>,
     ) -> Arc<Self> {
         let library = Arc::new(Self {
             root,
@@ -80,6 +84,7 @@ impl Library {
             naming: Mutex::new(()),
             rescan: Notify::new(),
             scans: watch::channel(0).0,
+            signer: RwLock::new(signer),
         });
         let weak = Arc::downgrade(&library);
         library.hasher.start(move |file| {
@@ -93,6 +98,15 @@ impl Library {
 
     pub(crate) fn root(&self) -> &Root {
         &self.root
+    }
+
+    /// From now on playlists are signed by `signer`.
+    pub(crate) fn set_signer(&self, signer: Option<Signer>) {
+        *self.signer.write().unwrap_or_else(PoisonError::into_inner) = signer;
+    }
+
+    fn signer(&self) -> Option<Signer> {
+        self.signer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ready once the folder was walked for the first time.
@@ -190,6 +204,7 @@ impl Library {
     /// Blocks on the disk, never on hashing.
     fn build_now(&self, rel: &str, signaling: Option<String>) -> io::Result<Option<Tagged>> {
         let key = self.root.key(rel)?;
+        let signer = self.signer();
         let catalogue = self.read();
         if let Some(entry) = catalogue.entry(rel).filter(|entry| entry.key == key) {
             if matches!(entry.role, Role::Other) {
@@ -198,7 +213,8 @@ impl Library {
             let fresh = |built: &&Arc<Built>| {
                 let settled = built.pending.is_empty() && !built.absent || built.at.elapsed() < PENDING_REUSE;
                 // One that is held back for a hash is only good for the one who asked.
-                built.signaling == signaling && settled && (!built.held_back || built.pending.is_empty())
+                let usable = settled && (!built.held_back || built.pending.is_empty());
+                usable && built.signaling == signaling && built.is_signed_by(signer.as_ref())
             };
             let built = entry.built.as_ref().filter(fresh).cloned();
             drop(catalogue);
@@ -211,14 +227,20 @@ impl Library {
         let Some(indexed) = self.register(rel)? else { return Ok(None) };
         self.adopt_parents(rel, &indexed.playlist);
         let video = self.video_of(rel, indexed.video.as_deref())?;
-        let built = match &indexed.playlist {
+        let name = sign::name(self.read().main(rel), rel);
+        let life = sign::life(&indexed.playlist);
+        let stamp = signer.as_ref().map(|signer| Stamp::new(signer, &video, &name, life));
+        let head = MareaTag { video: video.clone(), signaling, complete: true };
+        let mut built = match &indexed.playlist {
             Playlist::Multivariant(_) => {
-                let head = MareaTag { video, signaling: signaling.clone(), complete: true };
+                let signaling = head.signaling.clone();
                 let text = index::insert(&indexed.text, head, Vec::new(), usize::MAX);
-                finish(text, signaling, VOD_PLAYLIST_AGE)
+                finish(sealed(stamp.as_ref(), text), signaling, VOD_PLAYLIST_AGE)
             }
-            Playlist::Media(list) => self.build_media(rel, &indexed, list, video, signaling),
+            Playlist::Media(list) => self.build_media(rel, &indexed, list, head, stamp.as_ref()),
         };
+        // With half of its life left, it still is good for whoever gets it from a cache.
+        built.signed = stamp.map(|stamp| (stamp.signer.public(), built.at + life / 2));
         let built = Arc::new(built);
         self.write().keep(rel, &built, PLAYLIST_CACHE);
         Ok(Some(Tagged { built, hit: false }))
@@ -380,6 +402,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// `text` with its signature, if there is a key.
+fn sealed(stamp: Option<&Stamp<'_>>, text: String) -> String {
+    match stamp {
+        Some(stamp) => stamp.sign(text),
+        None => text,
+    }
+}
+
 /// A playlist of which nothing is missing.
 fn finish(text: String, signaling: Option<String>, max_age: u64) -> Built {
     let now = Instant::now();
@@ -388,6 +418,7 @@ fn finish(text: String, signaling: Option<String>, max_age: u64) -> Built {
         delta: None,
         max_age,
         signaling,
+        signed: None,
         pending: Vec::new(),
         absent: false,
         held_back: false,

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     annotate::{AnnotateError, Mode, annotate},
     atomic,
+    sign::Signer,
 };
 
 /// What a film's folder was made of; hidden, so never served.
@@ -156,7 +157,7 @@ struct Made {
 }
 
 /// Packages one file into `root`: first one rendition that is quickly there, then all. `signaling` is written into the
-/// playlists. Gives the path of the multivariant playlist, relative to `root`.
+/// playlists, `signer` signs them. Gives the path of the multivariant playlist, relative to `root`.
 ///
 /// # Errors
 /// [`PackageError`]. What was published before stays as it was; renditions that are whole are kept for the next run.
@@ -164,6 +165,7 @@ pub fn package(
     source: &Path,
     root: &Path,
     signaling: Option<&str>,
+    signer: Option<&Signer>,
     report: &(dyn Fn(&PackageEvent) + Sync),
 ) -> Result<String, PackageError> {
     fs::create_dir_all(root).map_err(at(root))?;
@@ -207,7 +209,7 @@ pub fn package(
         let text = master::text(&content, probed.video.fps, &plan, tracks, &folder).map_err(at(&folder))?;
         let path = film.join(master::NAME);
         atomic::replace(&path, text.as_bytes(), &path).map_err(at(&path))?;
-        annotate(&film, signaling, Mode::Write, &|_| {})?;
+        annotate(&film, signaling, signer, Mode::Write, &|_| {})?;
         report(&PackageEvent::Published { playlist: playlist.clone(), renditions: (there, total) });
         Ok::<_, PackageError>(())
     };

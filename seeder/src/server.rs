@@ -26,6 +26,7 @@ use crate::{
     engine,
     error::SeederError,
     files::Root,
+    keys::KeyRing,
     library::Library,
     meter::{Ledger, Meter},
     metrics::Metrics,
@@ -50,11 +51,18 @@ pub struct Control {
 
 impl Control {
     /// Takes over what may change while it runs, and walks the folder again. That is `allow_origin`, `trusted_proxy`,
-    /// and the URL in `signaling`; whether signaling runs here, and all else, needs a restart.
+    /// the content of `key`, and the URL in `signaling`; whether signaling runs here, and all else, needs a restart.
     pub fn reload(&self, config: &Config) {
         self.service.set_settings(Settings::of(config));
         if let Some(signaling) = &self.service.signaling {
             signaling.set_policy(policy(config));
+        }
+        match config.key.as_deref().map(KeyRing::load).transpose() {
+            Ok(ring) => {
+                self.service.library.set_signer(ring.as_ref().map(KeyRing::signer));
+                self.service.well_known.set_keys(ring.map(|ring| ring.public()).unwrap_or_default());
+            }
+            Err(error) => tracing::error!(%error, "playlists are signed with the key as it was read before"),
         }
         self.service.library.rescan();
     }
@@ -108,13 +116,16 @@ impl Seeder {
                 (Some(Signaling::start(settings)), Some(stun))
             }
         };
+        let ring = config.key.as_deref().map(KeyRing::load).transpose()?;
         let metrics = Metrics::new(|registry| {
             if let Some(signaling) = &signaling {
                 signaling.register_metrics(registry);
             }
         });
-        let library = Library::start(root, state, &config, Arc::clone(&metrics), announced);
+        let library =
+            Library::start(root, state, &config, Arc::clone(&metrics), announced, ring.as_ref().map(KeyRing::signer));
         let service = Service::new(Arc::clone(&library), metrics, signaling, Settings::of(&config));
+        service.well_known.set_keys(ring.map(|ring| ring.public()).unwrap_or_default());
         if timeout(FIRST_SCAN_TIMEOUT, library.first_scan()).await.is_err() {
             tracing::info!("the folder is large: it is served while it is still being looked through");
         }

@@ -23,6 +23,7 @@ use crate::{
     meter::Ledger,
     metrics::{Cache, Kind, Metrics},
     range::{Wanted, wanted},
+    well_known::{self, WellKnown},
 };
 
 /// What a reload may change while connections are open.
@@ -40,6 +41,8 @@ pub(crate) struct Service {
     pub(crate) metrics: Arc<Metrics>,
     /// Runs here if no other server was named.
     pub(crate) signaling: Option<Signaling>,
+    /// Keys and revocations of this site.
+    pub(crate) well_known: WellKnown,
     settings: RwLock<Arc<Settings>>,
     draining: AtomicBool,
 }
@@ -52,7 +55,7 @@ impl Service {
         settings: Settings,
     ) -> Self {
         let (settings, draining) = (RwLock::new(Arc::new(settings)), AtomicBool::new(false));
-        Self { library, metrics, signaling, settings, draining }
+        Self { library, metrics, signaling, well_known: WellKnown::default(), settings, draining }
     }
 
     pub(crate) fn settings(&self) -> Arc<Settings> {
@@ -136,6 +139,7 @@ impl Service {
             "/metrics" => self.metrics_text(request, peer, admin),
             _ if admin => refuse(StatusCode::NOT_FOUND, "Here are only /healthz, /readyz and /metrics."),
             "/" => text(StatusCode::OK, front_page()),
+            well_known::PATH => self.well_known.answer(request.method(), request.headers()),
             "/signal" => refuse(
                 StatusCode::NOT_FOUND,
                 match &settings.signaling {
@@ -304,7 +308,7 @@ fn front_page() -> String {
     format!(
         "marea-seeder {}\n\n/videos/…       the files below --root, playlists with verification tags\n\
          /marea.js       the script for pages, with /marea.wasm and /marea-hls.js\n\
-         /signal         where viewers meet\n/healthz /readyz /metrics\n",
+         /signal         where viewers meet\n/.well-known/marea   keys that playlists are signed with\n/healthz /readyz /metrics\n",
         env!("CARGO_PKG_VERSION")
     )
 }

@@ -11,7 +11,7 @@ use marea_swarm::{
     tags::{MareaTag, ObjectKind, ObjectTag},
 };
 
-use super::{Library, finish};
+use super::{Library, finish, sealed};
 use crate::{
     catalogue::{Built, Listed, Lookup, Text},
     config::{LATE_SEGMENT, LIVE_CHECK, LIVE_EDGE, VOD_PLAYLIST_AGE},
@@ -19,6 +19,7 @@ use crate::{
     files::{FileKey, Keys},
     hasher::Urgency,
     index::{self, Indexed, Item, Span},
+    sign::Stamp,
 };
 
 /// A file that a playlist names, as it is now.
@@ -34,14 +35,14 @@ enum State {
 }
 
 impl Library {
-    /// Puts tags into a media playlist. On live, a segment is listed only when it has its tag.
+    /// Puts tags into a media playlist, `head` first, and signs it by `stamp`. On live, a segment is listed only when it has its tag.
     pub(super) fn build_media(
         &self,
         rel: &str,
         indexed: &Indexed,
         list: &MediaPlaylist,
-        video: String,
-        signaling: Option<String>,
+        head: MareaTag,
+        stamp: Option<&Stamp<'_>>,
     ) -> Built {
         let items = index::items(list, &self.site);
         let before = self.listed_before(rel, list);
@@ -78,12 +79,12 @@ impl Library {
                 pending.push(item.file.clone());
             }
         }
-        let head = MareaTag { video, signaling: signaling.clone(), complete };
+        let (head, signaling) = (MareaTag { complete, ..head.clone() }, head.signaling);
         let mut text = index::insert(&indexed.text, head, objects, end);
         let mut delta = None;
         // Who read one without all its tags reads it whole again.
         if complete && let Some((whole, update)) = delta::offer(&text, list, shown) {
-            (text, delta) = (whole, Some(Text::new(update)));
+            (text, delta) = (whole, Some(Text::new(sealed(stamp, update))));
         }
         let max_age = match (list.ended, pending.is_empty()) {
             (true, true) => VOD_PLAYLIST_AGE,
@@ -103,7 +104,7 @@ impl Library {
                 .collect(),
         };
         let listed = (!list.ended).then(|| Arc::new(listed()));
-        Built { delta, pending, absent, held_back, listed, ..finish(text, signaling, max_age) }
+        Built { delta, pending, absent, held_back, listed, ..finish(sealed(stamp, text), signaling, max_age) }
     }
 
     /// What `rel` listed when it was built last. None if it is new here; nothing if another run of an encoder writes it.

@@ -19,7 +19,7 @@ fn run(root: &Path, mode: Mode) -> (usize, Vec<Event>) {
             events.lock().unwrap().push(event.clone());
         }
     };
-    let summary = annotate(root, None, mode, &report).unwrap();
+    let summary = annotate(root, None, None, mode, &report).unwrap();
     (summary.changes, events.into_inner().unwrap())
 }
 
@@ -135,12 +135,12 @@ fn an_id_file_that_is_not_ours_stops_it_and_a_missing_folder_is_named() {
     clip(root.path(), "ts", "film");
     write(root.path(), "film/marea.json", "{\"version\": 9}");
     let before = tree(root.path());
-    let error = annotate(root.path(), None, Mode::Write, &|_| {}).unwrap_err().to_string();
+    let error = annotate(root.path(), None, None, Mode::Write, &|_| {}).unwrap_err().to_string();
     assert!(error.contains("marea.json"), "{error}");
     assert!(
         tree(root.path()).get(&root.path().join("film/film.m3u8")) == before.get(&root.path().join("film/film.m3u8"))
     );
-    let error = annotate(&root.path().join("none"), None, Mode::Write, &|_| {}).unwrap_err().to_string();
+    let error = annotate(&root.path().join("none"), None, None, Mode::Write, &|_| {}).unwrap_err().to_string();
     assert!(error.contains("none"), "{error}");
 }
 

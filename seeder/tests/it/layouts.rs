@@ -112,7 +112,7 @@ async fn annotate_writes_what_serve_serves_and_takes_it_back() {
         files
     };
     let before = small();
-    let summary = annotate(root.path(), None, Mode::Write, &|_| {}).unwrap();
+    let summary = annotate(root.path(), None, None, Mode::Write, &|_| {}).unwrap();
     assert_eq!(summary.playlists, 5, "master, video, two of audio, subtitles");
     let written = fs::read_to_string(root.path().join("video.m3u8")).unwrap();
     assert_eq!(fs::read_to_string(root.path().join("iframes.m3u8")).unwrap(), I_FRAMES);
@@ -121,6 +121,6 @@ async fn annotate_writes_what_serve_serves_and_takes_it_back() {
     edge.media("/videos/video.m3u8").await;
     assert_eq!(edge.text("/videos/video.m3u8").await, written);
     edge.stop().await;
-    annotate(root.path(), None, Mode::Remove, &|_| {}).unwrap();
+    annotate(root.path(), None, None, Mode::Remove, &|_| {}).unwrap();
     assert!(small() == before, "as it was");
 }

@@ -10,5 +10,6 @@ mod live;
 mod package;
 mod restarts;
 mod signaling;
+mod signing;
 mod support;
 mod tags;

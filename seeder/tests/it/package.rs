@@ -34,7 +34,7 @@ fn small(folder: &Path, seconds: u32) -> PathBuf {
 
 fn run(source: &Path, root: &Path) -> (Result<String, PackageError>, Vec<PackageEvent>) {
     let events = Mutex::new(Vec::new());
-    let result = package(source, root, None, &|event| events.lock().expect("no panic").push(event.clone()));
+    let result = package(source, root, None, None, &|event| events.lock().expect("no panic").push(event.clone()));
     (result, events.into_inner().expect("no panic"))
 }
 

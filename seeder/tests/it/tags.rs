@@ -177,7 +177,7 @@ async fn signaling_is_named_only_when_it_is_given_and_may_change() {
 async fn tags_that_are_there_already_are_replaced_not_doubled() {
     let root = folder();
     let film = clip(root.path(), "ladder", "film");
-    marea_seeder::annotate(root.path(), Some("wss://old.example/"), marea_seeder::Mode::Write, &|_| {}).unwrap();
+    marea_seeder::annotate(root.path(), Some("wss://old.example/"), None, marea_seeder::Mode::Write, &|_| {}).unwrap();
     // As a folder that was copied without it.
     let video = fs::read_to_string(film.join("marea.json")).unwrap();
     fs::remove_file(film.join("marea.json")).unwrap();
