@@ -14,7 +14,7 @@ use marea_swarm::{
     assembly::Assembly,
     base64url,
     config::Config,
-    ids,
+    ids, pieces,
     playlist::{self, ByteRange, Locator, Playlist},
     swarm::{CloseReason, Fetch, Object, Peer, PeerSetup, Playback, Refused, Request, Source},
     tags::{MareaTag, TagError},
@@ -33,6 +33,12 @@ static ALLOCATOR: rlsf::SmallGlobalTlsf = rlsf::SmallGlobalTlsf::new();
 #[wasm_bindgen(js_name = announceId)]
 pub fn announce_id(video: &str) -> String {
     base64url::encode(&ids::announce_id(video))
+}
+
+/// BLAKE3 of a text, which a signature is made over.
+#[wasm_bindgen]
+pub fn hash(text: &str) -> Vec<u8> {
+    pieces::hash_piece(text.as_bytes(), 0, 1).to_vec()
 }
 
 /// Checks the core's golden vectors; the text says what differs, empty if nothing does.

@@ -265,9 +265,13 @@ class PlaylistLoader extends BaseLoader {
       ...callbacks,
       onSuccess: (response, stats, given, details) => {
         const { data, url } = response;
-        if (typeof data === "string")
-          guard(() => session.sawPlaylist(url || context.url, data, (type as string) === "manifest"));
-        callbacks.onSuccess(response, stats, given, details);
+        const first = (type as string) === "manifest";
+        const proving =
+          typeof data === "string" ? guard(() => session.sawPlaylist(url || context.url, data, first)) : null;
+        if (!proving) return callbacks.onSuccess(response, stats, given, details);
+        void proving.then(() => {
+          if (this.context) callbacks.onSuccess(response, stats, given, details);
+        });
       },
       onError: (error, given, details, stats) => {
         guard(() => session.playlistFailed(context.url, error.code));
@@ -475,10 +479,11 @@ function loaderTransport(
 }
 
 /** What goes wrong in here must never reach the player. */
-function guard(action: () => void): void {
+function guard<T>(action: () => T): T | undefined {
   try {
-    action();
+    return action();
   } catch (error) {
     console.error("marea:", error);
+    return undefined;
   }
 }

@@ -11,16 +11,19 @@ export interface MainTag {
 export function mainTag(text: string): MainTag | null {
   const line = /^#EXT-X-MAREA(?::(.*))?$/m.exec(text);
   if (!line) return null;
-  const attributes = new Map<string, string>();
-  for (const [, name, value] of (line[1] ?? "").matchAll(/([A-Z0-9-]+)=("[^"]*"|[^,\s]*)/g)) {
-    attributes.set(name as string, value as string);
-  }
+  const attributes = attributesOf(line[1] ?? "");
   const quoted = (name: string): string | null => /^"(.+)"$/.exec(attributes.get(name) ?? "")?.[1] ?? null;
   const video = quoted("VIDEO");
   const version = attributes.get("VERSION") ?? "";
   const whole = /^\d+$/.test(version) && attributes.get("PIECE") === "65536" && video !== null;
   const problem = Number(version) > 1 ? "playlist-version" : whole && Number(version) === 1 ? null : "bad-tags";
   return { problem, video, signaling: quoted("SIGNALING") };
+}
+
+/** Attributes of a tag by their names, quotes kept. */
+export function attributesOf(list: string): Map<string, string> {
+  const found = [...list.matchAll(/([A-Z0-9-]+)=("[^"]*"|[^,\s]*)/g)];
+  return new Map(found.map(([, name, value]) => [name as string, value as string]));
 }
 
 /** Whether it names renditions, not segments. */

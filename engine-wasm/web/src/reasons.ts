@@ -52,7 +52,7 @@ const TEXTS: Record<Reason, string> = {
   "no-hash": "Neither tags nor a hash list verify this video, so there is nothing that could be shared safely.",
   "bad-tags": "The verification tags of the playlist are wrong.",
   private: "The video needs credentials and is not marked for sharing.",
-  "insecure-page": "The page is not secure (https), which checking this video needs.",
+  "insecure-page": "Checking this video needs a secure page (https) and a newer browser.",
   "no-wasm": "WebAssembly is missing, or marea.wasm could not be loaded.",
   csp: "The page's Content-Security-Policy forbids WebAssembly ('wasm-unsafe-eval') or a connection.",
   "no-webrtc": "This browser has no WebRTC.",

@@ -21,8 +21,10 @@ import { DEFAULTS, type Options, pageOptions, readAttributes, readOptions } from
 import { Playback } from "./playback.js";
 import { isDelta, isLive, isMultivariant, type MainTag, mainTag, Rereader, updateUrl, WITHDRAWN } from "./playlists.js";
 import { effect, type Reason } from "./reasons.js";
+import { checkSignature, nameOf } from "./signatures.js";
 import type { MareaOptions, SessionEvents, SessionState, SessionStats } from "./types.js";
 import { absolute, originOf, playlistUrl, scriptUrl, signalingUrls } from "./urls.js";
+import { loadCore } from "./wasm.js";
 
 /** How often the swarm hears where the player is, in ms. */
 const TICK_MS = 250;
@@ -101,6 +103,8 @@ export class Session extends EventTarget {
   private live = false;
   /** The playlist that the player was given, after redirects. */
   private mainUrl = "";
+  /** Texts whose signature fits a pinned key. */
+  private signed = new Set<string>();
   private early = new Set<EarlyLoad | EarlyFetch>();
   /** Loads that wait for the swarm. */
   private held = new Set<HeldLoad>();
@@ -201,13 +205,18 @@ export class Session extends EventTarget {
     if (text && !this.playlists.has(playlistUrl(url, this.url))) this.sawPlaylist(url, text, false);
   }
 
-  /** A playlist as the player got it. `first`: the one that it was given. */
-  sawPlaylist(url: string, text: string, first: boolean): void {
-    if (this.over) return;
+  /**
+   * A playlist as the player got it. `first`: the one that it was given.
+   * @returns Until when the player is to wait for it, so that what it asks for next is known; null: no longer.
+   */
+  sawPlaylist(url: string, text: string, first: boolean): Promise<void> | null {
+    if (this.over) return null;
     const final = playlistUrl(url, this.url);
     if (first) this.mainUrl = final;
-    this.index(final, text);
+    const proving = this.index(final, text);
     this.update();
+    // The player never waits for wasm, only for what takes a millisecond once that is here.
+    return this.host && proving;
   }
 
   playlistFailed(url: string, status: number): void {
@@ -276,11 +285,22 @@ export class Session extends EventTarget {
       p2pPeers,
       token,
       sha256Url,
-    }: Options): unknown[] => [signaling.join(), sha256Url, videoId, minViewers, iceServers, p2pPeers, token];
+      publicKey,
+    }: Options): unknown[] => [
+      signaling.join(),
+      publicKey.join(),
+      sha256Url,
+      videoId,
+      minViewers,
+      iceServers,
+      p2pPeers,
+      token,
+    ];
     const old = identity(before);
     if (identity(after).some((value, at) => value !== old[at])) {
       this.failure = null;
       this.digests = null;
+      this.signed.clear();
       this.dropHost();
     }
     this.update();
@@ -321,6 +341,7 @@ export class Session extends EventTarget {
     this.playback?.stop();
     this.early.clear();
     this.playlists.clear();
+    this.signed.clear();
     const at = sessions.indexOf(this);
     if (at >= 0) sessions.splice(at, 1);
     this.update();
@@ -379,8 +400,7 @@ export class Session extends EventTarget {
     if (this.otherEngine) return "other-engine";
     const tagProblem = this.tagProblem();
     if (tagProblem) return tagProblem;
-    // Signatures are not checked yet: under a pinned key nothing unsigned may be shared, so nothing is.
-    if (options.publicKey.length > 0) return crypto.subtle ? "signature-invalid" : "insecure-page";
+    if (options.publicKey.length > 0 && !crypto.subtle) return "insecure-page";
     if (word !== "granted") return word;
     if (isMetered()) return "metered";
     return this.failure;
@@ -438,6 +458,37 @@ export class Session extends EventTarget {
   // --- The swarm
 
   private start(): void {
+    if (!this.pinned) return this.join();
+    const attempt = ++this.attempt;
+    this.hostState = { state: "joining", reasons: [] };
+    const all = [...this.playlists].flatMap(([url, { texts }]) => texts.map((text) => this.prove(url, text)));
+    void Promise.all(all).then(() => attempt === this.attempt && this.join());
+  }
+
+  /** The page pins keys: only what they signed is shared. */
+  private get pinned(): boolean {
+    return this.options.publicKey.length > 0;
+  }
+
+  /** Checks the signature of a text. One that does not fit ends all sharing: the page is not given what it demands. */
+  private async prove(url: string, text: string): Promise<void> {
+    const attempt = this.attempt;
+    try {
+      const { hash } = await loadCore();
+      const own = mainTag(text)?.video;
+      const video = this.playlists.get(this.mainUrl)?.tag?.video ?? own ?? "";
+      const name = own === video ? nameOf(this.mainUrl, url) : null;
+      const problem = await checkSignature(text, { keys: this.options.publicKey, video, name }, hash);
+      if (attempt !== this.attempt) return;
+      if (problem)
+        this.fail(problem, `${url} is not signed with a key that this page pins, or by one of another playlist`);
+      else this.signed.add(text);
+    } catch (error) {
+      if (attempt === this.attempt) this.fail(error instanceof HostError ? error.reason : "no-wasm", String(error));
+    }
+  }
+
+  private join(): void {
     const options = this.options;
     const videoId = this.videoId();
     if (!videoId || !this.side) return;
@@ -449,6 +500,7 @@ export class Session extends EventTarget {
       playlist: this.mainUrl,
       page: location.href,
       script: scriptUrl,
+      signed: this.pinned,
     });
     if (signaling.length === 0) {
       return this.fail("signaling-refused", "no signaling server is allowed here: name one by data-signaling");
@@ -572,16 +624,20 @@ export class Session extends EventTarget {
 
   // --- Playlists
 
-  private index(url: string, text: string): void {
+  private index(url: string, text: string): Promise<void> | null {
     const before = isDelta(text) ? (this.playlists.get(url)?.texts ?? []) : [];
     // If some are missing when the core comes, it asks for the whole playlist.
     const texts = [...before.slice(0, 1), ...before.slice(1).slice(2 - MAX_PLAYLIST_TEXTS), text];
     const at = performance.now();
     const multivariant = isMultivariant(text);
+    for (const old of this.playlists.get(url)?.texts ?? []) if (!texts.includes(old)) this.signed.delete(old);
     this.playlists.set(url, { texts, at, multivariant, tag: mainTag(text) });
     if (!multivariant) this.live = isLive(text);
     if (this.playback) this.playback.live = this.live;
-    if (this.host) this.indexInHost(url, text);
+    if (!this.hostState) return null;
+    if (this.pinned && !this.signed.has(text)) return this.prove(url, text).then(() => this.indexInHost(url, text));
+    this.indexInHost(url, text);
+    return null;
   }
 
   private indexAll(): void {
@@ -589,6 +645,7 @@ export class Session extends EventTarget {
   }
 
   private indexInHost(url: string, text: string): void {
+    if (this.pinned && !this.signed.has(text)) return;
     const info = this.host?.playlist(url, text);
     // A live list is read again by the player itself.
     if (info?.kind === "media") this.rereader.incomplete(url, !info.complete && info.ended);
@@ -601,8 +658,7 @@ export class Session extends EventTarget {
   }
 
   private reread(url: string, text: string): void {
-    this.index(url, text);
-    if (this.host) this.adoptEarly(this.host);
+    void (this.index(url, text) ?? Promise.resolve()).then(() => this.host && this.adoptEarly(this.host));
   }
 
   /** Reads a playlist again, conditionally where the way is our own. */

@@ -14,6 +14,8 @@ export interface SignalingChoice {
   playlist: string;
   page: string;
   script: string | undefined;
+  /** Every playlist seen is signed by a key that the page pins. */
+  signed: boolean;
 }
 
 /**
@@ -22,9 +24,14 @@ export interface SignalingChoice {
  * @returns An empty list if every candidate is refused.
  */
 export function signalingUrls(choice: SignalingChoice): string[] {
-  const { configured, tag, playlist, page, script } = choice;
+  const { configured, tag, playlist, page, script, signed } = choice;
   const own = [page, script].some((url) => url !== undefined && originOf(url) === originOf(playlist));
-  const sources = [configured, own && tag ? [tag] : [], own ? beside(playlist) : [], script ? beside(script) : []];
+  const sources = [
+    configured,
+    (own || signed) && tag ? [tag] : [],
+    own ? beside(playlist) : [],
+    script ? beside(script) : [],
+  ];
   for (const source of sources) {
     const allowed = source.filter((url) => isAllowed(url, page));
     if (allowed.length > 0) return [...new Set(allowed)];

@@ -1,6 +1,6 @@
 /** Loads `marea.wasm`, once per page. */
 
-import init, { Engine, announceId } from "#engine";
+import init, { Engine, announceId, hash } from "#engine";
 import { HostError } from "./host-types.js";
 import { scriptUrl } from "./urls.js";
 
@@ -11,6 +11,7 @@ declare const __MAREA_WASM_SRI__: string;
 export interface Core {
   Engine: typeof Engine;
   announceId: typeof announceId;
+  hash: typeof hash;
 }
 
 /** The smallest module there is: magic number and version. Only a policy can refuse it. */
@@ -74,5 +75,5 @@ async function load(): Promise<Core> {
   } finally {
     document.removeEventListener("securitypolicyviolation", onviolation);
   }
-  return { Engine, announceId };
+  return { Engine, announceId, hash };
 }

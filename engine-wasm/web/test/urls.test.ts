@@ -9,6 +9,7 @@ const base: SignalingChoice = {
   playlist: "https://media.example/v/master.m3u8",
   page: PAGE,
   script: "https://edge.example/marea.js",
+  signed: false,
 };
 
 test("what the page configured comes first, all of it", () => {

@@ -1,0 +1,73 @@
+/** Signed playlists (design C4, `docs/signing.md`): whether a text is what a key that the page pins has signed. */
+
+import { attributesOf } from "./playlists.js";
+import type { Reason } from "./reasons.js";
+
+/** What a playlist must be. */
+export interface Expected {
+  /** Pinned keys, `ed25519:<base64url>`. */
+  keys: readonly string[];
+  /** The video id as written. */
+  video: string;
+  /** The place in it, by `nameOf`; null where it has none. */
+  name: string | null;
+}
+
+/** NAME of the playlist at `url`: its path relative to the multivariant one at `main`; null if it is on another host. */
+export function nameOf(main: string, url: string): string | null {
+  try {
+    const [from, to] = [new URL(main), new URL(url)];
+    if (from.origin !== to.origin) return null;
+    const [folders, parts] = [from, to].map(({ pathname }) => decodeURIComponent(pathname).split("/")) as [
+      string[],
+      string[],
+    ];
+    if (folders.join("/") === parts.join("/")) return "";
+    folders.pop();
+    let shared = 0;
+    while (shared < parts.length - 1 && folders[shared] === parts[shared]) shared++;
+    return [...folders.slice(shared).map(() => ".."), ...parts.slice(shared)].join("/");
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Checks the signature in the last line. Neither EXPIRES nor SEQ is looked at: they are for what comes from elsewhere than
+ * the playlist's own origin.
+ * @param hash BLAKE3 of a text's UTF-8.
+ * @returns Null if it fits; else nothing of the text may be shared, and why.
+ */
+export async function checkSignature(
+  text: string,
+  { keys, video, name }: Expected,
+  hash: (text: string) => Uint8Array,
+): Promise<Reason | null> {
+  const start = text.lastIndexOf("\n", text.length - 2) + 1;
+  const [, list] = /^#EXT-X-MAREA-SIGNATURE:(.*)\r?\n?$/.exec(text.slice(start)) ?? [];
+  const attributes = attributesOf(list ?? "");
+  const [key = "", seq, expires, signature = ""] = ["KEY", "SEQ", "EXPIRES", "SIG"].map((item) => attributes.get(item));
+  if (name === null || !keys.includes(`ed25519:${key}`)) return "signature-invalid";
+  const signed = text.slice(0, start);
+  const head = new TextEncoder().encode(`marea-playlist-1\n${video}\n${name}\n${seq}\n${expires}\n`);
+  const message = new Uint8Array(head.length + 32);
+  message.set(head);
+  message.set(hash(signed), head.length);
+  let imported: CryptoKey;
+  try {
+    imported = await crypto.subtle.importKey("raw", bytes(key), "Ed25519", false, ["verify"]);
+  } catch {
+    // This browser has no Ed25519.
+    return "insecure-page";
+  }
+  try {
+    return (await crypto.subtle.verify("Ed25519", imported, bytes(signature), message)) ? null : "signature-invalid";
+  } catch {
+    return "signature-invalid";
+  }
+}
+
+/** @throws If it is no base64url. */
+function bytes(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (char) => char.charCodeAt(0));
+}

@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { checkSignature, nameOf } from "../src/signatures.js";
+
+const DOCS = readFileSync("docs/signing.md", "utf8");
+/** A block of the vectors in `docs/signing.md`. */
+const block = (name: string): string => new RegExp(`\`\`\`${name}\n([^]*?)\`\`\``).exec(DOCS)?.[1] ?? "";
+const TEXT = block("m3u8");
+const KEY = block("key").trim();
+const VIDEO = "q83vEjRWeJCrze8SNFZ4kA";
+const NAME = "720p/index.m3u8";
+const HASH = Uint8Array.from(Buffer.from(block("message").replace(/\s/g, ""), "hex").subarray(-32));
+const SIGNED = TEXT.slice(0, TEXT.lastIndexOf("#EXT-X-MAREA-SIGNATURE"));
+
+/** The hash of the vector's bytes; of any others another one. */
+const hash = (text: string): Uint8Array => (text === SIGNED ? HASH : HASH.map((byte) => ~byte));
+const check = (text: string, change: object = {}): ReturnType<typeof checkSignature> =>
+  checkSignature(text, { keys: [KEY], video: VIDEO, name: NAME, ...change }, hash);
+
+test("the vector of the documentation fits", async () => {
+  assert.equal(await check(TEXT), null);
+  assert.equal(await check(TEXT, { keys: [`ed25519:${"A".repeat(43)}`, KEY] }), null, "any pinned key will do");
+});
+
+for (const [what, text, change] of [
+  ["no signature", SIGNED, {}],
+  ["a changed KEY URI", TEXT.replace("k.key", "evil.key"), {}],
+  ["a changed SEQ", TEXT.replace("SEQ=179", "SEQ=178"), {}],
+  ["a changed EXPIRES", TEXT.replace("EXPIRES=179", "EXPIRES=199"), {}],
+  ["a line after it", `${TEXT}#EXTINF:4,\nevil.ts\n`, {}],
+  ["an empty line after it", `${TEXT}\n`, {}],
+  ["a cut signature", TEXT.replace(/SIG=.*/, "SIG=AAAA"), {}],
+  ["a signature that is no base64url", TEXT.replace(/SIG=.*/, "SIG=!"), {}],
+  ["nothing", "", {}],
+  ["a key that is not pinned", TEXT, { keys: [`ed25519:${"A".repeat(43)}`] }],
+  ["another video", TEXT, { video: "AAAAAAAAAAAAAAAAAAAAAA" }],
+  ["another rendition", TEXT, { name: "360p/index.m3u8" }],
+  ["a playlist on another host", TEXT, { name: null }],
+] as const) {
+  test(`${what}: refused`, async () => assert.equal(await check(text, change), "signature-invalid"));
+}
+
+test("a browser without Ed25519 says so", async () => {
+  const { importKey } = crypto.subtle;
+  crypto.subtle.importKey = () => Promise.reject(new DOMException("", "NotSupportedError"));
+  try {
+    assert.equal(await check(TEXT), "insecure-page");
+  } finally {
+    crypto.subtle.importKey = importKey;
+  }
+});
+
+test("names lead from the multivariant playlist", () => {
+  const main = "https://a.example/v/b%20c/master.m3u8?t=1";
+  for (const [url, name] of [
+    [main, ""],
+    ["https://a.example/v/b%20c/720p/index.m3u8?x", "720p/index.m3u8"],
+    ["https://a.example/v/b c/%C3%BC.m3u8", "ü.m3u8"],
+    ["https://a.example/v/audio/en.m3u8", "../audio/en.m3u8"],
+    ["https://b.example/v/b%20c/720p/index.m3u8", null],
+    ["https://a.example/%ff", null],
+  ] as const) {
+    assert.equal(nameOf(main, url), name, url);
+  }
+});
