@@ -73,6 +73,11 @@ fn write<'a>(path: &'a Path, bytes: &[u8], like: &Path) -> io::Result<(NamedTemp
     Ok((temp, folder))
 }
 
+/// Makes a rename to `path` last.
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    sync(folder_of(path)?)
+}
+
 fn folder_of(path: &Path) -> io::Result<&Path> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     Ok(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })

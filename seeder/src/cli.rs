@@ -20,6 +20,7 @@ use marea_seeder::{
 };
 
 mod keys;
+mod mirror;
 
 /// Exit code after a failure.
 const FAILURE: u8 = 1;
@@ -80,7 +81,7 @@ fn command() -> Command {
         .about("The edge of Marea: serves HLS and tags it for verification")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, annotate, package, keys::command()])
+        .subcommands([serve, annotate, package, keys::command(), mirror::command()])
 }
 
 fn signaling_arg() -> Arg {
@@ -108,6 +109,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8
         Some(("annotate", matches)) => annotate_folder(matches),
         Some(("package", matches)) => package_files(matches),
         Some(("key", matches)) => keys::run(matches),
+        Some(("mirror", matches)) => mirror::run(matches),
         _ => Ok(USAGE),
     }
 }

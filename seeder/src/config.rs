@@ -103,6 +103,15 @@ pub const SIGNATURE_LIFE_LIVE: Duration = Duration::from_secs(60);
 /// See [`SIGNATURE_LIFE_LIVE`].
 pub const SIGNATURE_LIFE_TARGETS: f64 = 6.0;
 
+/// Longest wait of a mirror for a connection to its origin.
+pub const MIRROR_CONNECT: Duration = Duration::from_secs(10);
+
+/// Longest wait of a mirror for the next bytes of its origin; then it tries again at its next pass.
+pub const MIRROR_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Time between two passes of a mirror over what it copies. A withdrawn video is gone from it that soon.
+pub const MIRROR_INTERVAL: Duration = Duration::from_secs(300);
+
 /// Folder in the root for ids and hashes where no `--state` and no `STATE_DIRECTORY` is given. Hidden, so never served.
 pub const STATE_FOLDER: &str = ".marea";
 
@@ -125,6 +134,10 @@ pub struct Config {
     pub signaling: Option<String>,
     /// Key file to sign playlists with; they are not signed if none.
     pub key: Option<PathBuf>,
+    /// Playlists and piece lists are served as they lie in the folder, which a [`Mirror`](crate::Mirror) keeps.
+    pub verbatim: bool,
+    /// `/.well-known/marea` lists all videos, for mirrors.
+    pub list_videos: bool,
     /// Folder for hashes, and for ids of videos whose folder cannot be written; [`STATE_FOLDER`] in the root if none.
     pub state: Option<PathBuf>,
     /// URL at which viewers reach this server, such as `https://edge.example`.
@@ -154,6 +167,8 @@ impl Config {
             udp: None,
             signaling: None,
             key: None,
+            verbatim: false,
+            list_videos: false,
             state: None,
             public_url: None,
             admin_listen: None,
@@ -209,6 +224,14 @@ pub const LAYERS: Layers = Layers {
             example: "FILE",
             help: "Key file (`marea-seeder key new`) to sign the playlists with, so that mirrors and viewers can check \
                    them. Read again at SIGHUP.",
+        },
+        Setting {
+            key: "list-videos",
+            shape: Shape::Switch,
+            default: None,
+            example: "",
+            help: "List all videos at /.well-known/marea, so that mirrors can copy the site. Off by default: a video may \
+                   be known only to those who were given its URL.",
         },
         Setting {
             key: "state",
@@ -274,6 +297,7 @@ impl Config {
             None => None,
         };
         config.key = values.text("key").map(PathBuf::from);
+        config.list_videos = values.switch("list-videos");
         config.state = values.text("state").map(PathBuf::from);
         config.public_url = values.parse("public-url")?;
         if config.public_url.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {

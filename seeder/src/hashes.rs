@@ -201,7 +201,11 @@ pub(crate) fn hash_file(
 }
 
 /// Hashes `len` bytes from `start`.
-fn hash_part(file: &File, (start, len): (u64, u64), progress: &dyn Fn(u64) -> bool) -> Result<HashedObject, HashError> {
+pub(crate) fn hash_part(
+    file: &File,
+    (start, len): (u64, u64),
+    progress: &dyn Fn(u64) -> bool,
+) -> Result<HashedObject, HashError> {
     let mut buf = vec![0; usize::try_from(len).map_or(CHUNK, |len| len.min(CHUNK))];
     let mut hasher = ObjectHasher::new();
     let mut done = 0;

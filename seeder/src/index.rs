@@ -47,8 +47,14 @@ impl Site {
         Self { base: "http://folder.invalid/-/somewhere/".to_owned(), public: None }
     }
 
-    fn url(&self, rel: &str) -> String {
+    /// Under which `rel` is read.
+    pub(crate) fn url(&self, rel: &str) -> String {
         format!("{}{}", self.base, utf8_percent_encode(rel, PATH))
+    }
+
+    /// Path of the URL of `rel` where it is served.
+    pub(crate) fn path(&self, rel: &str) -> String {
+        format!("/videos/{}", utf8_percent_encode(rel, PATH))
     }
 
     /// The file that a URL names, if it is in the folder.

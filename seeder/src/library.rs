@@ -60,6 +60,8 @@ pub(crate) struct Library {
     scans: watch::Sender<u64>,
     /// Who signs the playlists.
     signer: RwLock<Option<Signer>>,
+    /// Nothing is hashed ahead: piece lists lie beside the media.
+    verbatim: bool,
 }
 
 impl Library {
@@ -85,6 +87,7 @@ impl Library {
             rescan: Notify::new(),
             scans: watch::channel(0).0,
             signer: RwLock::new(signer),
+            verbatim: config.verbatim,
         });
         let weak = Arc::downgrade(&library);
         library.hasher.start(move |file| {
@@ -107,6 +110,16 @@ impl Library {
 
     fn signer(&self) -> Option<Signer> {
         self.signer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// URL paths of the playlists that no other one names: one for each video, and those that stand alone.
+    pub(crate) fn mains(&self) -> Vec<String> {
+        let catalogue = self.read();
+        let tagged = catalogue.playlists().filter(|(_, entry)| !matches!(entry.role, Role::Other));
+        let mains = tagged.filter(|(rel, _)| !catalogue.has_parent(rel)).map(|(rel, _)| self.site.path(rel));
+        let mut mains: Vec<String> = mains.collect();
+        mains.sort();
+        mains
     }
 
     /// Ready once the folder was walked for the first time.

@@ -50,6 +50,11 @@ pub struct Control {
 }
 
 impl Control {
+    /// Walks the folder again, soon.
+    pub fn rescan(&self) {
+        self.service.library.rescan();
+    }
+
     /// Takes over what may change while it runs, and walks the folder again. That is `allow_origin`, `trusted_proxy`,
     /// the content of `key`, and the URL in `signaling`; whether signaling runs here, and all else, needs a restart.
     pub fn reload(&self, config: &Config) {
@@ -72,7 +77,12 @@ impl Settings {
     fn of(config: &Config) -> Self {
         let rules = config.allow_origin.clone();
         let allow_origin = (!rules.is_empty()).then(|| Origins::new(rules));
-        Self { signaling: config.signaling.clone(), allow_origin }
+        Self {
+            signaling: config.signaling.clone(),
+            allow_origin,
+            verbatim: config.verbatim,
+            list_videos: config.list_videos,
+        }
     }
 }
 

@@ -33,6 +33,10 @@ pub(crate) struct Settings {
     pub(crate) signaling: Option<String>,
     /// Pages that may read; all if none.
     pub(crate) allow_origin: Option<Origins>,
+    /// Playlists and piece lists are files like all others.
+    pub(crate) verbatim: bool,
+    /// Mirrors are told of all videos.
+    pub(crate) list_videos: bool,
 }
 
 /// What all connections share.
@@ -139,7 +143,10 @@ impl Service {
             "/metrics" => self.metrics_text(request, peer, admin),
             _ if admin => refuse(StatusCode::NOT_FOUND, "Here are only /healthz, /readyz and /metrics."),
             "/" => text(StatusCode::OK, front_page()),
-            well_known::PATH => self.well_known.answer(request.method(), request.headers()),
+            well_known::PATH => {
+                let videos = settings.list_videos.then(|| self.library.mains());
+                self.well_known.answer(videos, request.method(), request.headers())
+            }
             "/signal" => refuse(
                 StatusCode::NOT_FOUND,
                 match &settings.signaling {
@@ -175,7 +182,9 @@ impl Service {
     /// A file below the root, a playlist with its tags, or a piece list.
     async fn media(&self, request: &Request<Incoming>, encoded: &str, settings: &Settings) -> Answer {
         let Some(rel) = files::relative(encoded) else { return missing() };
-        if files::is_playlist(&rel) {
+        if settings.verbatim {
+            // Signed as they are.
+        } else if files::is_playlist(&rel) {
             match self.library.playlist(&rel, settings.signaling.as_deref()).await {
                 Ok(Some(Tagged { built, hit })) => {
                     let skip = wants_skip(request.uri().query().unwrap_or(""));
@@ -231,6 +240,8 @@ impl Service {
         // the sooner it may change (live segments after a restart of the encoder).
         let cache_control = if known.named_by_hash {
             "public, max-age=31536000, immutable".to_owned()
+        } else if files::is_playlist(&rel) {
+            format!("public, max-age={VOD_PLAYLIST_AGE}")
         } else {
             format!("public, max-age={}", age.clamp(10, MAX_AGE))
         };

@@ -24,6 +24,9 @@ pub(crate) struct Document {
     pub(crate) version: u32,
     /// Every key that signs, will sign or did.
     pub(crate) keys: Vec<SiteKey>,
+    /// Paths of the playlists of all videos, if the owner lists them (`--list-videos`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) videos: Option<Vec<String>>,
 }
 
 /// What is answered now.
@@ -37,15 +40,15 @@ impl WellKnown {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
-    fn document(&self) -> Document {
+    fn document(&self, videos: Option<Vec<String>>) -> Document {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Document { version: VERSION, keys }
+        Document { version: VERSION, keys, videos }
     }
 
-    /// The answer to a GET or HEAD with `headers`.
-    pub(crate) fn answer(&self, method: &Method, headers: &HeaderMap) -> Answer {
+    /// The answer to a GET or HEAD with `headers`. `videos` are paths of playlists, if they are to be listed.
+    pub(crate) fn answer(&self, videos: Option<Vec<String>>, method: &Method, headers: &HeaderMap) -> Answer {
         // Plain data: it cannot fail to be written.
-        let mut body = serde_json::to_vec_pretty(&self.document()).unwrap_or_default();
+        let mut body = serde_json::to_vec_pretty(&self.document(videos)).unwrap_or_default();
         body.push(b'\n');
         let representation = Representation {
             etag: format!("\"{}\"", &blake3::hash(&body).to_hex()[..32]),

@@ -23,7 +23,9 @@ pub(super) async fn watch(library: Weak<Library>, interval: Duration) {
             tracing::error!(%panic, "the walk through the folder failed");
         }
         library_now.scans.send_modify(|scans| *scans += 1);
-        library_now.hash_all().await;
+        if !library_now.verbatim {
+            library_now.hash_all().await;
+        }
         if library_now.hasher.is_stopped() {
             return;
         }

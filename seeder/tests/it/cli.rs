@@ -54,6 +54,11 @@ fn wrong_use_exits_2_and_says_what_is_right() {
         (&["annotate"], "DIR"),
         (&["annotate", root, "--check", "--remove"], "--check"),
         (&["annotate", root, "--signaling", "nonsense"], "wss://"),
+        (&["mirror"], "URL"),
+        (&["mirror", "ftp://x.example/a.m3u8"], "http://"),
+        (&["mirror", "http://x.example/", "--disk", "much"], "20gb"),
+        (&["mirror", "http://x.example/", "--public-key", "x"], "ed25519:"),
+        (&["key", "show"], "--key"),
         (&["frobnicate"], "frobnicate"),
         (&[], "serve"),
     ] {

@@ -7,6 +7,7 @@ mod delta;
 mod http;
 mod layouts;
 mod live;
+mod mirror;
 mod package;
 mod restarts;
 mod signaling;
