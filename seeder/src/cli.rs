@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use marea_seeder::{
     Config, Event, Mode, PackageEvent, Seeder, annotate,
     config::{LAYERS, signaling_url},
-    package,
+    package, revoke,
 };
 
 mod keys;
@@ -81,7 +81,29 @@ fn command() -> Command {
         .about("The edge of Marea: serves HLS and tags it for verification")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, annotate, package, keys::command(), mirror::command()])
+        .subcommands([serve, annotate, package, keys::command(), revoke_command(), mirror::command()])
+}
+
+fn revoke_command() -> Command {
+    let folder = |name| Arg::new(name).long(name).value_name("DIR").value_parser(value_parser!(PathBuf));
+    Command::new("revoke")
+        .about("Withdraw a video for good: 410 for all of it, viewers stop sharing it, mirrors delete it")
+        .arg(
+            Arg::new("video").value_name("VIDEO").required(true).help("Its id, or its playlist or folder below --root"),
+        )
+        .arg(folder("root").required(true).help("As given to `serve`"))
+        .arg(folder("state").help("As given to `serve`; STATE_DIRECTORY or .marea in the root if not set"))
+        .arg(keys::key_arg().help("Key file to sign it with, so that it counts wherever it comes from"))
+}
+
+fn revoke_video(matches: &ArgMatches) -> anyhow::Result<u8> {
+    let root: &PathBuf = matches.get_one("root").context("no root was named")?;
+    let video: &String = matches.get_one("video").context("no video was named")?;
+    let set = || env::var_os("STATE_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let state = matches.get_one("state").cloned().or_else(set);
+    let id = revoke(root, state.as_deref(), video, keys::signer(matches)?.as_ref())?;
+    eprintln!("withdrawn: announce id {id}. A running `serve` follows within 30 s, or at once at SIGHUP");
+    Ok(0)
 }
 
 fn signaling_arg() -> Arg {
@@ -109,6 +131,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8
         Some(("annotate", matches)) => annotate_folder(matches),
         Some(("package", matches)) => package_files(matches),
         Some(("key", matches)) => keys::run(matches),
+        Some(("revoke", matches)) => revoke_video(matches),
         Some(("mirror", matches)) => mirror::run(matches),
         _ => Ok(USAGE),
     }

@@ -3,7 +3,7 @@
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Instant,
 };
 
@@ -24,6 +24,7 @@ use crate::{
     hashes::{HashError, hash_file},
     index::{self, Indexed, Site, Span},
     metrics::Metrics,
+    revoked::{self, Revocation},
     sign::{self, Signer, Stamp},
     state::State,
     video, walk,
@@ -62,7 +63,14 @@ pub(crate) struct Library {
     signer: RwLock<Option<Signer>>,
     /// Nothing is hashed ahead: piece lists lie beside the media.
     verbatim: bool,
+    /// What was withdrawn.
+    revoked: RwLock<Vec<Revocation>>,
+    /// Told of each video when it is withdrawn.
+    on_revoked: OnceLock<OnRevoked>,
 }
+
+/// See [`Library::on_revoked`].
+type OnRevoked = Box<dyn Fn(&AnnounceId) + Send + Sync>;
 
 impl Library {
     /// Begins to hash what is below `root`, and enters the videos found there into `announced`. Must be called within a
@@ -88,7 +96,11 @@ impl Library {
             scans: watch::channel(0).0,
             signer: RwLock::new(signer),
             verbatim: config.verbatim,
+            revoked: RwLock::default(),
+            on_revoked: OnceLock::new(),
         });
+        // Before anything is served or announced.
+        library.read_revoked();
         let weak = Arc::downgrade(&library);
         library.hasher.start(move |file| {
             if let Some(library) = weak.upgrade() {
@@ -120,6 +132,60 @@ impl Library {
         let mut mains: Vec<String> = mains.collect();
         mains.sort();
         mains
+    }
+
+    /// `hear` is told of videos that are withdrawn from now on.
+    pub(crate) fn on_revoked(&self, hear: impl Fn(&AnnounceId) + Send + Sync + 'static) {
+        let _ = self.on_revoked.set(Box::new(hear));
+    }
+
+    /// What was withdrawn.
+    pub(crate) fn revoked(&self) -> Vec<Revocation> {
+        self.revoked.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads again what was withdrawn. What was once stays so while this runs, also if the file goes bad.
+    fn read_revoked(&self) {
+        let read = match self.state.revoked() {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(%error, "the list of withdrawn videos cannot be read: mend revoked.json in the state folder");
+                return;
+            }
+        };
+        let before = revoked::ids(&self.revoked());
+        let new: Vec<AnnounceId> = revoked::ids(&read).difference(&before).copied().collect();
+        if new.is_empty() {
+            return;
+        }
+        let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
+        revoked.extend(read.into_iter().filter(|item| item.video.parse().is_ok_and(|id| !before.contains(&id))));
+        drop(revoked);
+        for id in &new {
+            self.announced.remove(id);
+            if let Some(hear) = self.on_revoked.get() {
+                hear(id);
+            }
+        }
+    }
+
+    /// Whether the file `rel` belongs to a video that was withdrawn.
+    pub(crate) fn is_revoked(&self, rel: &str) -> bool {
+        let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
+        if revoked.is_empty() {
+            return false;
+        }
+        let catalogue = self.read();
+        let mut holder = Some(catalogue.video_folder(rel));
+        // Media belongs to the nearest folder above it that has an id.
+        while let Some(here) = holder {
+            if let Some(video) = catalogue.video(&here) {
+                let id = AnnounceId::of_video(video).to_string();
+                return revoked.iter().any(|item| item.video == id);
+            }
+            holder = (!here.is_empty()).then(|| folder(&here).to_owned());
+        }
+        false
     }
 
     /// Ready once the folder was walked for the first time.
@@ -353,7 +419,10 @@ impl Library {
 
     fn announce(&self, folder: &str, video: &str) {
         self.write().set_video(folder, video);
-        self.announced.insert(AnnounceId::of_video(video));
+        let id = AnnounceId::of_video(video);
+        if !revoked::ids(&self.revoked()).contains(&id) {
+            self.announced.insert(id);
+        }
     }
 
     /// The id of a folder, if it has one; from then on it is known.

@@ -16,6 +16,7 @@ use std::{
 };
 
 use http::StatusCode;
+use marea_signaling::AnnounceId;
 use marea_swarm::{
     ids::MAX_PLAYLIST_SIZE,
     playlist::{self, MediaPlaylist, Playlist},
@@ -122,6 +123,12 @@ pub enum MirrorError {
     #[error("{url}: these are not the bytes that the signed playlist names")]
     WrongBytes {
         /// The file.
+        url: String,
+    },
+    /// Its owner has withdrawn it, signed.
+    #[error("{url} was withdrawn by its owner")]
+    Revoked {
+        /// The playlist.
         url: String,
     },
     /// The origin names no key.
@@ -259,6 +266,10 @@ impl Mirror {
                 self.drop_video(url)?;
                 return Ok(Outcome::Dropped);
             }
+            Err(MirrorError::Revoked { .. }) if write => {
+                self.drop_video(url)?;
+                return Ok(Outcome::Dropped);
+            }
             Err(error) => return Err(error),
         };
         let (files, bytes) = (found.files.len(), found.bytes());
@@ -287,7 +298,9 @@ impl Mirror {
 
     /// Fetches and verifies all playlists of a video.
     async fn find(&mut self, fetcher: &mut Fetcher, url: &Url) -> Result<Found, MirrorError> {
-        let keys = self.keys(fetcher, url).await?;
+        let document = document(fetcher, url).await;
+        let revoked = document.as_ref().map(|document| document.revoked.clone()).unwrap_or_default();
+        let keys = self.keys(document, url)?;
         let limit = MAX_PLAYLIST_SIZE as u64;
         let (main_url, bytes) = fetcher.text(url, limit).await?;
         let refused =
@@ -306,6 +319,10 @@ impl Mirror {
             && known != video
         {
             return Err(MirrorError::Signature { url: main_url.into(), source: SignatureError::ForeignVideo });
+        }
+        let id = AnnounceId::of_video(&video).to_string();
+        if revoked.iter().any(|revoked| revoked.video == id && revoked.is_signed_by(&keys)) {
+            return Err(MirrorError::Revoked { url: main_url.into() });
         }
         let main = self.list(&main_url, &main_rel, &main_rel, &video, &keys, text)?;
         let mut lists = Vec::new();
@@ -358,14 +375,14 @@ impl Mirror {
     }
 
     /// The keys that are trusted for what is at `url`.
-    async fn keys(&mut self, fetcher: &mut Fetcher, url: &Url) -> Result<Vec<PublicKey>, MirrorError> {
+    fn keys(&mut self, document: Result<Document, MirrorError>, url: &Url) -> Result<Vec<PublicKey>, MirrorError> {
         if !self.plan.keys.is_empty() {
             return Ok(self.plan.keys.clone());
         }
         let site = url.origin().ascii_serialization();
         let known = self.memory.keys.get(&site).cloned();
         // Without an answer, what is known still holds: the origin may be dead, and asked for nothing else.
-        let document = match (document(fetcher, url).await, &known) {
+        let document = match (document, &known) {
             (Ok(document), _) => document,
             (Err(_), Some(known)) => return Ok(known.clone()),
             (Err(error), None) => return Err(error),

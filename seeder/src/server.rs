@@ -134,6 +134,9 @@ impl Seeder {
         });
         let library =
             Library::start(root, state, &config, Arc::clone(&metrics), announced, ring.as_ref().map(KeyRing::signer));
+        if let Some(signaling) = signaling.clone() {
+            library.on_revoked(move |video| signaling.revoke(video));
+        }
         let service = Service::new(Arc::clone(&library), metrics, signaling, Settings::of(&config));
         service.well_known.set_keys(ring.map(|ring| ring.public()).unwrap_or_default());
         if timeout(FIRST_SCAN_TIMEOUT, library.first_scan()).await.is_err() {
@@ -201,7 +204,7 @@ enum Phase {
 }
 
 /// Where state goes: `given`, else a hidden folder in the root.
-fn state_folder(root: &Root, given: Option<&Path>) -> Result<PathBuf, SeederError> {
+pub(crate) fn state_folder(root: &Root, given: Option<&Path>) -> Result<PathBuf, SeederError> {
     let path = given.map(Path::to_owned).unwrap_or_else(|| root.path().join(STATE_FOLDER));
     // It may not exist yet: then its folder decides.
     let real = path.canonicalize().or_else(|_| {

@@ -145,7 +145,7 @@ impl Service {
             "/" => text(StatusCode::OK, front_page()),
             well_known::PATH => {
                 let videos = settings.list_videos.then(|| self.library.mains());
-                self.well_known.answer(videos, request.method(), request.headers())
+                self.well_known.answer(videos, self.library.revoked(), request.method(), request.headers())
             }
             "/signal" => refuse(
                 StatusCode::NOT_FOUND,
@@ -182,6 +182,9 @@ impl Service {
     /// A file below the root, a playlist with its tags, or a piece list.
     async fn media(&self, request: &Request<Incoming>, encoded: &str, settings: &Settings) -> Answer {
         let Some(rel) = files::relative(encoded) else { return missing() };
+        if self.library.is_revoked(&rel) {
+            return refuse(StatusCode::GONE, "This video was withdrawn. Stop sharing it.");
+        }
         if settings.verbatim {
             // Signed as they are.
         } else if files::is_playlist(&rel) {

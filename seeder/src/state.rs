@@ -3,6 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | `hashes/<BLAKE3 of the playlist's path>` | one line of JSON, then the piece lists it speaks of |
+//! | `revoked.json` | videos that were withdrawn |
 //! | `videos.json` | folder to id, where `marea.json` could not be written |
 
 use std::{
@@ -25,6 +26,7 @@ use crate::{
     files::FileKey,
     hashes::{FileHashes, Lists, Object},
     index::Span,
+    revoked::{self, Revocation},
 };
 
 /// Version of the format; other versions are not read (hashes are then made anew).
@@ -138,6 +140,11 @@ impl State {
         for entry in entries.flatten().filter(|entry| !kept.contains(&entry.path())) {
             let _ = fs::remove_file(entry.path());
         }
+    }
+
+    /// Videos that were withdrawn.
+    pub(crate) fn revoked(&self) -> io::Result<Vec<Revocation>> {
+        revoked::load(&self.folder)
     }
 
     /// Ids of folders that could not be written.

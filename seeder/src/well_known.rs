@@ -10,6 +10,7 @@ use crate::{
     config::VOD_PLAYLIST_AGE,
     keys::SiteKey,
     metrics::{Cache, Kind},
+    revoked::Revocation,
 };
 
 /// Where it is answered (RFC 8615).
@@ -27,6 +28,9 @@ pub(crate) struct Document {
     /// Paths of the playlists of all videos, if the owner lists them (`--list-videos`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) videos: Option<Vec<String>>,
+    /// Videos that were withdrawn.
+    #[serde(default)]
+    pub(crate) revoked: Vec<Revocation>,
 }
 
 /// What is answered now.
@@ -40,15 +44,21 @@ impl WellKnown {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
-    fn document(&self, videos: Option<Vec<String>>) -> Document {
+    fn document(&self, videos: Option<Vec<String>>, revoked: Vec<Revocation>) -> Document {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Document { version: VERSION, keys, videos }
+        Document { version: VERSION, keys, videos, revoked }
     }
 
     /// The answer to a GET or HEAD with `headers`. `videos` are paths of playlists, if they are to be listed.
-    pub(crate) fn answer(&self, videos: Option<Vec<String>>, method: &Method, headers: &HeaderMap) -> Answer {
+    pub(crate) fn answer(
+        &self,
+        videos: Option<Vec<String>>,
+        revoked: Vec<Revocation>,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Answer {
         // Plain data: it cannot fail to be written.
-        let mut body = serde_json::to_vec_pretty(&self.document(videos)).unwrap_or_default();
+        let mut body = serde_json::to_vec_pretty(&self.document(videos, revoked)).unwrap_or_default();
         body.push(b'\n');
         let representation = Representation {
             etag: format!("\"{}\"", &blake3::hash(&body).to_hex()[..32]),

@@ -36,6 +36,7 @@ pub(super) async fn watch(library: Weak<Library>, interval: Duration) {
 impl Library {
     /// Notes every playlist, and loads the ids of their videos. Makes no id: what nobody asks for needs none.
     fn walk(&self) {
+        self.read_revoked();
         for rel in &walk::playlists(&self.root) {
             let Ok(key) = self.root.key(rel) else { continue };
             let known = self.read().entry(rel).is_some_and(|entry| entry.key == key);

@@ -1,6 +1,14 @@
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use marea_seeder::{Config, Expected, KeyRing, Mode, PublicKey, SignatureError, annotate, name, verify};
+use marea_seeder::{
+    Config, Expected, KeyRing, Mirror, MirrorPlan, Mode, Outcome, PublicKey, SignatureError, annotate, name, revoke,
+    verify,
+};
 use marea_swarm::playlist::Playlist;
 
 use crate::support::{Edge, clip, folder, noise, parse, tree, write};
@@ -161,4 +169,50 @@ fn keys_are_made_shown_rotated_and_retired_from_the_command_line() {
     let (code, stdout, stderr) = run(&serve);
     assert!(code == 1 && stdout.is_empty() && stderr.contains("key new"), "it never serves unsigned: {stderr}");
     assert!(Path::new(root.path()).exists());
+}
+
+#[tokio::test]
+async fn a_withdrawn_video_is_gone_everywhere_and_for_good() {
+    let root = folder();
+    clip(root.path(), "ts", "film");
+    clip(root.path(), "single", "other");
+    let path = root.path().join(".site.key");
+    let signer = KeyRing::create(&path).unwrap().signer();
+    let serve = || Edge::with(root.path(), |config| config.key = Some(path.clone()));
+    let edge = serve().await;
+    edge.media("/videos/film/film.m3u8").await;
+    edge.media("/videos/other/film.m3u8").await;
+    let video = video_of(&edge.text("/videos/film/film.m3u8").await);
+    let copy = folder();
+    let url = format!("http://{}/videos/film/film.m3u8", edge.addr).parse().unwrap();
+    let plan = MirrorPlan { urls: vec![url], root: copy.path().to_owned(), keys: Vec::new(), disk: None };
+    let mut mirror = Mirror::new(plan).unwrap();
+    assert!(matches!(mirror.run().await[0].1, Ok(Outcome::Whole { .. })));
+
+    let error = revoke(root.path(), None, "flim/film.m3u8", Some(&signer)).unwrap_err().to_string();
+    assert!(error.contains("flim"), "{error}");
+    let id = revoke(root.path(), None, "film/film.m3u8", None).unwrap();
+    assert_eq!(revoke(root.path(), None, &video, Some(&signer)).unwrap(), id, "by its id too, and now signed");
+    edge.control.rescan();
+    let started = Instant::now();
+    while edge.get("/videos/film/film.m3u8").await.status != 410 {
+        assert!(started.elapsed() < Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let gone = async |edge: &Edge| {
+        for file in ["film.m3u8", "film0.ts", "film0.ts.pieces"] {
+            assert_eq!(edge.get(&format!("/videos/film/{file}")).await.status, 410, "{file}");
+        }
+        assert_eq!(edge.get("/videos/other/film.m3u8").await.status, 200);
+    };
+    gone(&edge).await;
+    let known = edge.text("/.well-known/marea").await;
+    assert!(known.contains(&id.to_string()) && !known.contains(&video), "{known}");
+    assert_eq!(mirror.run().await.remove(0).1.unwrap(), Outcome::Dropped);
+    assert!(tree(copy.path()).is_empty());
+    edge.stop().await;
+
+    let edge = serve().await;
+    gone(&edge).await;
+    edge.stop().await;
 }
