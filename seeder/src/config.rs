@@ -112,6 +112,10 @@ pub const MIRROR_PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two passes of a mirror over what it copies. A withdrawn video is gone from it that soon.
 pub const MIRROR_INTERVAL: Duration = Duration::from_secs(300);
 
+/// How far ahead of the signatures their sequence numbers are noted on disk, in milliseconds: they must rise over restarts too,
+/// wherever the clock goes, and a note a minute is little work.
+pub const SEQUENCE_AHEAD: u64 = 60_000;
+
 /// Folder in the root for ids and hashes where no `--state` and no `STATE_DIRECTORY` is given. Hidden, so never served.
 pub const STATE_FOLDER: &str = ".marea";
 

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     catalogue::{Built, Catalogue, Known, Lookup, Role, Text, folder},
-    config::{Config, LIVE_HASH_WAIT, PENDING_REUSE, PLAYLIST_CACHE, PLAYLIST_REST, VOD_PLAYLIST_AGE},
+    config::{Config, LIVE_HASH_WAIT, PENDING_REUSE, PLAYLIST_CACHE, PLAYLIST_REST, SEQUENCE_AHEAD, VOD_PLAYLIST_AGE},
     files::{FileKey, Opened, Root},
     hasher::{Hasher, Urgency},
     hashes::{HashError, hash_file},
@@ -61,6 +61,8 @@ pub(crate) struct Library {
     scans: watch::Sender<u64>,
     /// Who signs the playlists.
     signer: RwLock<Option<Signer>>,
+    /// The SEQ up to which is noted on disk.
+    noted: Mutex<u64>,
     /// Nothing is hashed ahead: piece lists lie beside the media.
     verbatim: bool,
     /// What was withdrawn.
@@ -83,10 +85,15 @@ impl Library {
         announced: marea_signaling::Catalogue,
         signer: Option<Signer>,
     ) -> Arc<Self> {
+        let state = State::new(state);
+        let noted = state.sequence();
+        if let Some(signer) = &signer {
+            signer.raise(noted);
+        }
         let library = Arc::new(Self {
             root,
             site: Site::served(config.public_url.as_ref().map(url::Url::as_str)),
-            state: State::new(state),
+            state,
             catalogue: RwLock::default(),
             announced,
             hasher: Arc::new(Hasher::new(Arc::clone(&metrics))),
@@ -95,6 +102,7 @@ impl Library {
             rescan: Notify::new(),
             scans: watch::channel(0).0,
             signer: RwLock::new(signer),
+            noted: Mutex::new(noted),
             verbatim: config.verbatim,
             revoked: RwLock::default(),
             on_revoked: OnceLock::new(),
@@ -117,7 +125,20 @@ impl Library {
 
     /// From now on playlists are signed by `signer`.
     pub(crate) fn set_signer(&self, signer: Option<Signer>) {
-        *self.signer.write().unwrap_or_else(PoisonError::into_inner) = signer;
+        let mut known = self.signer.write().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(known), Some(signer)) = (&*known, &signer) {
+            signer.raise(known.last());
+        }
+        *known = signer;
+    }
+
+    /// Makes sure that no later run signs with a SEQ of `seq` or less.
+    fn note(&self, seq: u64) {
+        let mut noted = lock(&self.noted);
+        if seq > *noted {
+            *noted = seq.saturating_add(SEQUENCE_AHEAD);
+            self.state.keep_sequence(*noted);
+        }
     }
 
     fn signer(&self) -> Option<Signer> {
@@ -309,6 +330,9 @@ impl Library {
         let name = sign::name(self.read().main(rel), rel);
         let life = sign::life(&indexed.playlist);
         let stamp = signer.as_ref().map(|signer| Stamp::new(signer, &video, &name, life));
+        if let Some(stamp) = &stamp {
+            self.note(stamp.seq);
+        }
         let head = MareaTag { video: video.clone(), signaling, complete: true };
         let mut built = match &indexed.playlist {
             Playlist::Multivariant(_) => {

@@ -153,6 +153,17 @@ impl Signer {
         *last
     }
 
+    /// The highest SEQ given so far.
+    pub(crate) fn last(&self) -> u64 {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on every SEQ is above `floor`.
+    pub(crate) fn raise(&self, floor: u64) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = floor.max(*last);
+    }
+
     /// Signs any bytes of a context of its own.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.key.sign(message).to_bytes()

@@ -3,6 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | `hashes/<BLAKE3 of the playlist's path>` | one line of JSON, then the piece lists it speaks of |
+//! | `sequence` | a number above every SEQ that was signed |
 //! | `revoked.json` | videos that were withdrawn |
 //! | `videos.json` | folder to id, where `marea.json` could not be written |
 
@@ -31,6 +32,9 @@ use crate::{
 
 /// Version of the format; other versions are not read (hashes are then made anew).
 const VERSION: u32 = 1;
+
+/// Keeps [`State::sequence`].
+const SEQUENCE_FILE: &str = "sequence";
 
 /// Longest first line that is read: 100,000 objects fit.
 const MAX_HEADER: u64 = 64 * 1024 * 1024;
@@ -139,6 +143,22 @@ impl State {
         let Ok(entries) = fs::read_dir(self.folder.join("hashes")) else { return };
         for entry in entries.flatten().filter(|entry| !kept.contains(&entry.path())) {
             let _ = fs::remove_file(entry.path());
+        }
+    }
+
+    /// A number that no SEQ signed so far is above.
+    pub(crate) fn sequence(&self) -> u64 {
+        let text = fs::read_to_string(self.folder.join(SEQUENCE_FILE)).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    /// Keeps `sequence`.
+    pub(crate) fn keep_sequence(&self, sequence: u64) {
+        let path = self.folder.join(SEQUENCE_FILE);
+        let written = fs::create_dir_all(&self.folder)
+            .and_then(|()| atomic::replace(&path, format!("{sequence}\n").as_bytes(), &path));
+        if let Err(error) = written {
+            self.report(&error);
         }
     }
 

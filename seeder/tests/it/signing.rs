@@ -66,6 +66,27 @@ async fn what_is_served_is_signed_and_a_reload_changes_the_key() {
 }
 
 #[tokio::test]
+async fn sequence_numbers_rise_over_restarts_wherever_the_clock_goes() {
+    let root = folder();
+    clip(root.path(), "ts", "film");
+    let path = root.path().join(".site.key");
+    let key = KeyRing::create(&path).unwrap().signer().public();
+    let mut last = 0;
+    for _ in 0..2 {
+        let edge = Edge::with(root.path(), |config| config.key = Some(path.clone())).await;
+        let (seq, _) = check(&edge.text("/videos/film/film.m3u8").await, "", key).unwrap();
+        assert!(seq > last);
+        edge.stop().await;
+        // As if the clock had been ahead while it ran.
+        let note = root.path().join(".marea/sequence");
+        let noted: u64 = fs::read_to_string(&note).unwrap().trim().parse().unwrap();
+        assert!(noted >= seq);
+        last = noted + 3_600_000;
+        fs::write(&note, last.to_string()).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_long_live_window_and_its_delta_update_are_signed_for_a_short_time() {
     let root = folder();
     let mut text = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:7\n".to_owned();
