@@ -19,6 +19,7 @@ use marea_seeder::{
     package, revoke,
 };
 
+mod doctor;
 mod keys;
 mod mirror;
 
@@ -81,7 +82,15 @@ fn command() -> Command {
         .about("The edge of Marea: serves HLS and tags it for verification")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve, annotate, package, keys::command(), revoke_command(), mirror::command()])
+        .subcommands([
+            serve,
+            annotate,
+            package,
+            keys::command(),
+            revoke_command(),
+            mirror::command(),
+            doctor::command(),
+        ])
 }
 
 fn revoke_command() -> Command {
@@ -133,6 +142,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> anyhow::Result<u8
         Some(("key", matches)) => keys::run(matches),
         Some(("revoke", matches)) => revoke_video(matches),
         Some(("mirror", matches)) => mirror::run(matches),
+        Some(("doctor", matches)) => doctor::run(matches),
         _ => Ok(USAGE),
     }
 }

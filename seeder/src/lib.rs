@@ -20,6 +20,7 @@ mod body;
 mod catalogue;
 pub mod config;
 mod delta;
+mod doctor;
 mod engine;
 mod error;
 mod files;
@@ -44,6 +45,7 @@ mod well_known;
 
 pub use annotate::{AnnotateError, Event, Mode, Summary, annotate};
 pub use config::Config;
+pub use doctor::{Checkup, DoctorError, Finding, Report, Verdict, doctor};
 pub use error::SeederError;
 pub use keys::{KeyError, KeyRing, KeyState, SiteKey};
 pub use mirror::{FetchError, Mirror, MirrorError, MirrorPlan, Outcome};
