@@ -164,8 +164,8 @@ struct Memory {
     keys: BTreeMap<String, Vec<PublicKey>>,
     /// Highest SEQ seen, by key, video and name: also of what is not here any more.
     highest: BTreeMap<String, u64>,
-    /// Playlists that were put down here: nothing else in the root is ever deleted.
-    lists: BTreeSet<String>,
+    /// Playlists that were put down here, with the URL of the multivariant one: nothing else in the root is ever deleted.
+    lists: BTreeMap<String, String>,
 }
 
 /// A mirror.
@@ -254,8 +254,11 @@ impl Mirror {
         let listed = document
             .videos
             .ok_or_else(|| refused("it lists no videos: name playlists, or have its owner set --list-videos"))?;
-        let urls = listed.iter().filter_map(|path| site.join(path).ok());
-        Ok(urls.filter(|url| url.origin() == site.origin() && is_playlist(url)).collect())
+        let listed = listed.iter().filter_map(|path| site.join(path).ok());
+        // What it lists no more may have been withdrawn.
+        let urls = listed.chain(self.memory.lists.values().filter_map(|url| url.parse().ok()));
+        let urls: BTreeSet<Url> = urls.filter(|url| url.origin() == site.origin() && is_playlist(url)).collect();
+        Ok(urls.into_iter().collect())
     }
 
     async fn video(&mut self, url: &Url, write: bool, left: &mut u64) -> Result<Outcome, MirrorError> {
@@ -424,15 +427,15 @@ impl Mirror {
             let written = fs::create_dir_all(folder).and_then(|()| atomic::replace(&path, bytes, &path));
             written.map_err(|source| MirrorError::Disk { path, source })
         };
+        let main = found.lists.last().map(|main| main.url.to_string());
         for list in &found.lists {
             let highest =
                 self.memory.highest.entry(line(PublicKey(list.tag.key), &found.video, &list.name)).or_default();
             *highest = list.tag.seq.max(*highest);
-            self.memory.lists.insert(list.rel.clone());
+            self.memory.lists.extend(main.clone().map(|main| (list.rel.clone(), main)));
         }
         // What must never be forgotten comes before what is shown.
-        let memory = serde_json::to_vec_pretty(&self.memory).unwrap_or_default();
-        put(root.join(STATE_FILE), &memory)?;
+        self.save()?;
         if let Some(main) = found.lists.last() {
             let folder = root.join(&main.rel).with_file_name("");
             match video::load(&folder) {
@@ -441,17 +444,23 @@ impl Mirror {
                     .map_err(|source| MirrorError::Disk { path: folder.join(ID_FILE), source })?,
             }
         }
-        found.lists.iter().try_for_each(|list| put(root.join(&list.rel), list.text.as_bytes()))
+        for list in &found.lists {
+            let path = root.join(&list.rel);
+            put(path.clone(), list.text.as_bytes())?;
+            // One that had expired.
+            let _ = fs::remove_file(files::partial(&path));
+        }
+        Ok(())
     }
 
     /// Takes down what must not be given on any more: a signature on it has expired. Media stays: a new one may come.
     fn expire(&self) {
         let now = now_ms();
-        for rel in &self.memory.lists {
+        for rel in self.memory.lists.keys() {
             let path = self.plan.root.join(rel);
             let Ok(text) = fs::read_to_string(&path) else { continue };
             let counts = sign::split(&text).is_some_and(|(_, tag)| tag.is_ok_and(|tag| tag.expires > now));
-            if !counts && fs::remove_file(&path).is_ok() {
+            if !counts && hide(&path).is_ok() {
                 tracing::warn!(
                     playlist = rel,
                     "its signature has expired: it is not served until its origin signs anew"
@@ -462,44 +471,63 @@ impl Mirror {
 
     /// Deletes the copy of a video: its playlists first, so that nothing names what is gone.
     fn drop_video(&mut self, url: &Url) -> Result<(), MirrorError> {
-        let Some(rel) = place(url).filter(|rel| self.memory.lists.contains(rel)) else { return Ok(()) };
-        let root = &self.plan.root;
-        let Ok(text) = fs::read_to_string(root.join(&rel)) else { return Ok(()) };
+        let Some(rel) = place(url).filter(|rel| self.memory.lists.contains_key(rel)) else { return Ok(()) };
+        let root = self.plan.root.clone();
+        // Hidden, it tells a run after one that was killed here what is left to delete.
+        hide(&root.join(&rel))?;
         let site = Site::anywhere();
-        let read = |rel: &str, text: &str| {
-            let resolve = |base: &str, reference: &str| Some(Url::parse(base).ok()?.join(reference).ok()?.to_string());
-            playlist::parse(text, &site.url(rel), &resolve).ok()
+        let resolve = |base: &str, reference: &str| Some(Url::parse(base).ok()?.join(reference).ok()?.to_string());
+        let read = |rel: &str| {
+            let path = root.join(rel);
+            let text = fs::read_to_string(&path).or_else(|_| fs::read_to_string(files::partial(&path))).ok()?;
+            playlist::parse(&text, &site.url(rel), &resolve).ok()
         };
-        let mut gone = vec![rel.clone()];
-        let mut media = Vec::new();
-        let main = read(&rel, &text);
-        let children = main.as_ref().map(|main| index::children(main, &site)).unwrap_or_default();
-        let lists =
-            children.iter().map(|child| (child.clone(), fs::read_to_string(root.join(child)).unwrap_or_default()));
-        for (list, text) in lists.chain([(rel.clone(), text)]) {
-            if let Some(Playlist::Media(parsed)) = read(&list, &text) {
-                media.extend(index::items(&parsed, &site).into_iter().map(|item| item.file));
+        let mut lists = read(&rel).map(|main| index::children(&main, &site)).unwrap_or_default();
+        lists.push(rel.clone());
+        let mut gone: Vec<String> = Vec::new();
+        for list in &lists {
+            if let Some(Playlist::Media(media)) = read(list) {
+                gone.extend(index::items(&media, &site).into_iter().map(|item| item.file));
             }
         }
-        gone.extend(children);
         gone.push(folder_file(&rel, ID_FILE));
-        for file in media {
-            gone.push(format!("{file}.pieces"));
-            gone.push(file);
-        }
-        for rel in gone {
+        // What names others comes after them.
+        for rel in gone.iter().chain(&lists) {
             let path = root.join(rel);
             self.checked.remove(&path);
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(MirrorError::Disk { path, source });
+            for path in [files::pieces(&path), files::partial(&path), path.clone()] {
+                match fs::remove_file(&path) {
+                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                        return Err(MirrorError::Disk { path, source });
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
-            let _ = fs::remove_file(files::partial(&path));
-            remove_empty(root, path.parent());
+            self.memory.lists.remove(rel);
+            remove_empty(&root, path.parent());
         }
-        Ok(())
+        self.save()
+    }
+
+    /// Keeps what is remembered.
+    fn save(&self) -> Result<(), MirrorError> {
+        let path = self.plan.root.join(STATE_FILE);
+        let bytes = serde_json::to_vec_pretty(&self.memory).map_err(io::Error::from);
+        let saved = bytes.and_then(|bytes| match fs::read(&path) {
+            Ok(old) if old == bytes => Ok(()),
+            _ => atomic::replace(&path, &bytes, &path),
+        });
+        saved.map_err(|source| MirrorError::Disk { path, source })
+    }
+}
+
+/// Takes a playlist out of what is served, and keeps it under a hidden name.
+fn hide(path: &Path) -> Result<(), MirrorError> {
+    match fs::rename(path, files::partial(path)) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(MirrorError::Disk { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
     }
 }
 

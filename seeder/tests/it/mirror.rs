@@ -96,12 +96,28 @@ async fn a_site_is_copied_checked_and_served_while_its_origin_is_dead() {
             None => assert!(copied[&file] == bytes, "{}", file.display()),
         }
     }
+    fs::rename(root.path().join("ts"), root.path().join(".ts")).unwrap();
+    origin.control.rescan();
+    let started = Instant::now();
+    while origin.text("/.well-known/marea").await.contains("/ts/") {
+        assert!(started.elapsed() < Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let fewer = copier.run().await;
+    let dropped = fewer.iter().filter(|(_, outcome)| matches!(outcome, Ok(Outcome::Dropped)));
+    assert!(
+        fewer.len() == 3 && dropped.count() == 1 && !here.join("ts").exists(),
+        "what it lists no more is gone: {fewer:?}"
+    );
+    assert_eq!(copier.run().await.len(), 2);
+    let copied = media(&here);
+
     origin.stop().await;
     let dead = copier.run().await;
     assert!(dead[0].1.is_err());
     // The mirror as viewers see it.
     let served = Edge::with(copy.path(), |config| config.verbatim = true).await;
-    for list in ["film%20one/0/index.m3u8", "single/film.m3u8", "ts/film.m3u8"] {
+    for list in ["film%20one/0/index.m3u8", "single/film.m3u8"] {
         let parsed = served.media(&format!("/videos/{host}/videos/{list}")).await;
         assert!(served.verify(&parsed).await > 2, "segments and piece lists");
     }
