@@ -103,9 +103,6 @@ pub const SIGNATURE_LIFE_LIVE: Duration = Duration::from_secs(60);
 /// See [`SIGNATURE_LIFE_LIVE`].
 pub const SIGNATURE_LIFE_TARGETS: f64 = 6.0;
 
-/// Longest wait of a mirror for a connection to its origin.
-pub const MIRROR_CONNECT: Duration = Duration::from_secs(10);
-
 /// Longest wait of a mirror for the next bytes of its origin; then it tries again at its next pass.
 pub const MIRROR_PATIENCE: Duration = Duration::from_secs(30);
 

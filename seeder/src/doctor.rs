@@ -3,7 +3,7 @@
 
 mod client;
 mod csp;
-mod dial;
+pub(crate) mod dial;
 mod headers;
 mod html;
 mod media;
@@ -181,8 +181,7 @@ impl Visit {
     /// Browsers load nothing insecure into a secure page.
     fn mixed(&mut self, url: &Url) {
         let Some(page) = &self.page else { return };
-        let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-        if page.scheme() == "https" && matches!(url.scheme(), "http" | "ws") && !local {
+        if is_mixed(page, url) {
             let remedy = "serve it over TLS and name it by https: (signaling by wss:)";
             self.report.change("mixed-content", url, "is blocked by browsers: the page is https:, this is not", remedy);
         }
@@ -214,4 +213,25 @@ fn socket_of(url: &Url) -> Option<String> {
     let mut socket = url.join("/signal").ok()?;
     socket.set_scheme(if url.scheme() == "https" { "wss" } else { "ws" }).ok()?;
     Some(socket.into())
+}
+
+/// Whether browsers refuse to load `url` into `page`. What is on the viewer's own machine counts as secure.
+fn is_mixed(page: &Url, url: &Url) -> bool {
+    let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    page.scheme() == "https" && matches!(url.scheme(), "http" | "ws") && !local
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn insecure_parts_of_a_secure_page_are_mixed_content() {
+        let mixed = |page: &str, url: &str| is_mixed(&page.parse().unwrap(), &url.parse().unwrap());
+        assert!(mixed("https://www.example/", "http://edge.example/marea.js"));
+        assert!(mixed("https://www.example/", "ws://edge.example/signal"));
+        assert!(!mixed("https://www.example/", "wss://edge.example/signal"));
+        assert!(!mixed("https://www.example/", "http://127.0.0.1:8080/marea.js"));
+        assert!(!mixed("http://www.example/", "http://edge.example/marea.js"));
+    }
 }

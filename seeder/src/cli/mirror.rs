@@ -79,10 +79,12 @@ pub(super) fn command() -> Command {
 
 fn site_url(text: &str) -> Result<Url, String> {
     match Url::parse(text) {
-        Ok(url) if url.scheme() == "http" && url.has_host() => Ok(url),
-        Ok(url) if url.scheme() == "https" => {
-            Err("https: is not spoken yet. By http: every byte is checked against the signatures too".to_owned())
+        Ok(url) if url.scheme() == "https" && !cfg!(feature = "tls") => {
+            let what = "this program was built without TLS: build it with `--features tls`, or name an http: URL, whose bytes are \
+                        checked against the signatures all the same";
+            Err(what.to_owned())
         }
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
         _ => Err("give a URL such as http://edge.example/videos/tide/master.m3u8".to_owned()),
     }
 }

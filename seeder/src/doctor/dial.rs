@@ -15,12 +15,12 @@ use super::DoctorError;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection of either kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Connects to the server of an `http:`, `https:`, `ws:` or `wss:` URL.
-pub(super) async fn dial(url: &Url) -> Result<Box<dyn Stream>, DoctorError> {
+pub(crate) async fn dial(url: &Url) -> Result<Box<dyn Stream>, DoctorError> {
     let secure = match url.scheme() {
         "http" | "ws" => false,
         "https" | "wss" => true,

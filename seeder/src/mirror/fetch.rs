@@ -7,10 +7,13 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use url::Url;
 
-use crate::config::{MIRROR_CONNECT, MIRROR_PATIENCE};
+use crate::{
+    config::MIRROR_PATIENCE,
+    doctor::{DoctorError, dial::dial},
+};
 
 /// Redirects that are followed, all at the same origin.
 const MAX_REDIRECTS: usize = 5;
@@ -210,11 +213,13 @@ impl Fetcher {
     }
 
     async fn connect(&self) -> Result<http1::SendRequest<Empty<Bytes>>, FetchError> {
-        let host = self.host();
-        let unreachable = |source| FetchError::Unreachable { host: host.clone(), source };
-        let dialled = timeout(MIRROR_CONNECT, TcpStream::connect(&host)).await;
-        let stream = dialled.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?.map_err(unreachable)?;
-        let _ = stream.set_nodelay(true);
+        let unreachable = |source| FetchError::Unreachable { host: self.host(), source };
+        let stream = dial(&self.origin).await.map_err(|error| {
+            unreachable(match error {
+                DoctorError::Unreachable { source, .. } => source,
+                other => io::Error::other(other),
+            })
+        })?;
         let shaken = http1::handshake(TokioIo::new(stream)).await;
         let (connection, driver) = shaken.map_err(|error| unreachable(io::Error::other(error)))?;
         tokio::spawn(driver);
