@@ -131,6 +131,9 @@ impl Seeder {
             if let Some(signaling) = &signaling {
                 signaling.register_metrics(registry);
             }
+            if let Some(stun) = &stun {
+                stun.register_metrics(registry);
+            }
         });
         let library =
             Library::start(root, state, &config, Arc::clone(&metrics), announced, ring.as_ref().map(KeyRing::signer));

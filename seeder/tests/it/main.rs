@@ -4,6 +4,8 @@ mod annotate;
 mod cli;
 mod counters;
 mod delta;
+mod deploy;
+mod doctor;
 mod http;
 mod layouts;
 mod live;

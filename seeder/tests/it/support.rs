@@ -220,6 +220,11 @@ impl Reply {
         self.headers.get(name).map_or("", String::as_str)
     }
 
+    /// All headers, names in lower case.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
