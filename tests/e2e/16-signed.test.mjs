@@ -93,7 +93,36 @@ inPairs("signed playlists", () => {
         await writeFile(path, text.replace("#EXT-X-TARGETDURATION", "#EXT-X-CHANGED\n#EXT-X-TARGETDURATION"));
       }
       const changed = await bed.viewer(page(key), { name: "changed" });
-      await playsAlone(changed, media, "signature-invalid");
+      await changed.play();
+      await changed.reason("signature-invalid");
+      await changed.playedTo(3, 20_000);
+      assert.equal(totals([await changed.snapshot()]).viewers, 0);
+    },
+    { timeout: 90_000 },
+  );
+
+  scenario(
+    "bytes of the server that are not those that were signed never reach the player",
+    async (bed) => {
+      const { media, key, page } = await site(bed, 16);
+      // Far enough from the start that the core is there when it is asked for.
+      const wrong = (await files(media.dir)).filter((file) => file.endsWith("/003.m4s"));
+      assert.ok(wrong.length > 1, `${wrong}`);
+      for (const file of wrong) {
+        const bytes = await readFile(join(media.dir, file));
+        bytes[bytes.length >> 1] ^= 1;
+        await writeFile(join(media.dir, file), bytes);
+      }
+      const viewer = await bed.viewer(page(key));
+      await viewer.play();
+      await viewer.reason("origin-hash-mismatch");
+      const shot = await viewer.snapshot();
+      await rightBytes(shot, media, viewer.name);
+      const delivered = shot.delivered.map((/** @type {{ url: string }} */ { url }) => url);
+      assert.deepEqual(
+        delivered.filter((/** @type {string} */ url) => url.endsWith("/003.m4s")),
+        [],
+      );
     },
     { timeout: 90_000 },
   );

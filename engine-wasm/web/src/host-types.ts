@@ -101,6 +101,8 @@ export interface HostConfig {
   iceServers: RTCIceServer[] | null;
   peers: "all" | "edge";
   token: (() => Promise<string | null>) | null;
+  /** The page pins a key: bytes that miss a signed hash are not played, whoever sent them. */
+  pinned: boolean;
   /** The viewer said yes; it was not just silence. */
   agreed: boolean;
   events: HostEvents;

@@ -410,6 +410,7 @@ class Host implements SwarmHost {
       },
       deliverUnverified: (request, fetch) => {
         const load = this.take(request);
+        if (this.config.pinned) return load?.fail(0, "the server's bytes are not those that were signed", false);
         const bytes = this.transfers.body(fetch);
         if (!bytes) return later(() => load?.loadPlainly(this.config.http));
         load?.deliver(bytes, { first: load.since, last: performance.now() });
@@ -419,7 +420,7 @@ class Host implements SwarmHost {
         const url = this.urls.get(object) ?? "";
         this.trouble(
           "origin-hash-mismatch",
-          `${url} is not what its playlist's hash says: it is played and not shared. Annotate the folder again`,
+          `${url} is not what its playlist's hash says: it is not shared. Annotate the folder again`,
         );
       },
       check: (object, size, check) => {

@@ -515,6 +515,7 @@ export class Session extends EventTarget {
       http: this.http(),
       digest: (url, start, end) => this.digests?.digest(url, start, end),
       ...{ minViewers, uploadLimit, maxUploadRatio, memoryLimit, iceServers, peers, token },
+      pinned: this.pinned,
       agreed: remembered() === "yes",
       events: {
         state: (state, reasons) => {
