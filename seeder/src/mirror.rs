@@ -8,11 +8,12 @@
 
 mod fetch;
 mod files;
+mod shelf;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt, fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use http::StatusCode;
@@ -26,8 +27,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{
-    atomic,
-    files::{FileKey, ID_FILE, relative},
+    files::{FileKey, relative},
     index::{self, Site},
     keys::KeyState,
     sign::{self, Expected, PublicKey, SignatureError, name, now_ms, verify},
@@ -415,134 +415,6 @@ impl Mirror {
             _ => false,
         }
     }
-
-    /// Puts the playlists of a video down, all of whose media is here.
-    fn publish(&mut self, found: &Found) -> Result<(), MirrorError> {
-        let root = self.plan.root.clone();
-        let put = |path: PathBuf, bytes: &[u8]| {
-            if fs::read(&path).is_ok_and(|old| old == bytes) {
-                return Ok(());
-            }
-            let folder = path.parent().unwrap_or(&root);
-            let written = fs::create_dir_all(folder).and_then(|()| atomic::replace(&path, bytes, &path));
-            written.map_err(|source| MirrorError::Disk { path, source })
-        };
-        let main = found.lists.last().map(|main| main.url.to_string());
-        for list in &found.lists {
-            let highest =
-                self.memory.highest.entry(line(PublicKey(list.tag.key), &found.video, &list.name)).or_default();
-            *highest = list.tag.seq.max(*highest);
-            self.memory.lists.extend(main.clone().map(|main| (list.rel.clone(), main)));
-        }
-        // What must never be forgotten comes before what is shown.
-        self.save()?;
-        if let Some(main) = found.lists.last() {
-            let folder = root.join(&main.rel).with_file_name("");
-            match video::load(&folder) {
-                Ok(Some(_)) => {}
-                _ => video::store(&folder, &found.video)
-                    .map_err(|source| MirrorError::Disk { path: folder.join(ID_FILE), source })?,
-            }
-        }
-        for list in &found.lists {
-            let path = root.join(&list.rel);
-            put(path.clone(), list.text.as_bytes())?;
-            // One that had expired.
-            let _ = fs::remove_file(files::partial(&path));
-        }
-        Ok(())
-    }
-
-    /// Takes down what must not be given on any more: a signature on it has expired. Media stays: a new one may come.
-    fn expire(&self) {
-        let now = now_ms();
-        for rel in self.memory.lists.keys() {
-            let path = self.plan.root.join(rel);
-            let Ok(text) = fs::read_to_string(&path) else { continue };
-            let counts = sign::split(&text).is_some_and(|(_, tag)| tag.is_ok_and(|tag| tag.expires > now));
-            if !counts && hide(&path).is_ok() {
-                tracing::warn!(
-                    playlist = rel,
-                    "its signature has expired: it is not served until its origin signs anew"
-                );
-            }
-        }
-    }
-
-    /// Deletes the copy of a video: its playlists first, so that nothing names what is gone.
-    fn drop_video(&mut self, url: &Url) -> Result<(), MirrorError> {
-        let Some(rel) = place(url).filter(|rel| self.memory.lists.contains_key(rel)) else { return Ok(()) };
-        let root = self.plan.root.clone();
-        // Hidden, it tells a run after one that was killed here what is left to delete.
-        hide(&root.join(&rel))?;
-        let site = Site::anywhere();
-        let resolve = |base: &str, reference: &str| Some(Url::parse(base).ok()?.join(reference).ok()?.to_string());
-        let read = |rel: &str| {
-            let path = root.join(rel);
-            let text = fs::read_to_string(&path).or_else(|_| fs::read_to_string(files::partial(&path))).ok()?;
-            playlist::parse(&text, &site.url(rel), &resolve).ok()
-        };
-        let mut lists = read(&rel).map(|main| index::children(&main, &site)).unwrap_or_default();
-        lists.push(rel.clone());
-        let mut gone: Vec<String> = Vec::new();
-        for list in &lists {
-            if let Some(Playlist::Media(media)) = read(list) {
-                gone.extend(index::items(&media, &site).into_iter().map(|item| item.file));
-            }
-        }
-        gone.push(folder_file(&rel, ID_FILE));
-        // What names others comes after them.
-        for rel in gone.iter().chain(&lists) {
-            let path = root.join(rel);
-            self.checked.remove(&path);
-            for path in [files::pieces(&path), files::partial(&path), path.clone()] {
-                match fs::remove_file(&path) {
-                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                        return Err(MirrorError::Disk { path, source });
-                    }
-                    _ => {}
-                }
-            }
-            self.memory.lists.remove(rel);
-            remove_empty(&root, path.parent());
-        }
-        self.save()
-    }
-
-    /// Keeps what is remembered.
-    fn save(&self) -> Result<(), MirrorError> {
-        let path = self.plan.root.join(STATE_FILE);
-        let bytes = serde_json::to_vec_pretty(&self.memory).map_err(io::Error::from);
-        let saved = bytes.and_then(|bytes| match fs::read(&path) {
-            Ok(old) if old == bytes => Ok(()),
-            _ => atomic::replace(&path, &bytes, &path),
-        });
-        saved.map_err(|source| MirrorError::Disk { path, source })
-    }
-}
-
-/// Takes a playlist out of what is served, and keeps it under a hidden name.
-fn hide(path: &Path) -> Result<(), MirrorError> {
-    match fs::rename(path, files::partial(path)) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(MirrorError::Disk { path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Removes folders that are empty now, up to `root`.
-fn remove_empty(root: &Path, mut folder: Option<&Path>) {
-    while let Some(here) = folder.filter(|here| here.starts_with(root) && *here != root) {
-        if fs::remove_dir(here).is_err() {
-            return;
-        }
-        folder = here.parent();
-    }
-}
-
-fn folder_file(rel: &str, name: &str) -> String {
-    rel.rsplit_once('/').map_or_else(|| name.to_owned(), |(folder, _)| format!("{folder}/{name}"))
 }
 
 /// What the highest SEQ is kept for.
