@@ -9,8 +9,9 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use marea_seeder::{Checkup, doctor};
+use marea_seeder::{Checkup, Mode, annotate, doctor};
 use marea_signaling::layered::Layers;
+use tokio::net::TcpListener;
 use tokio_websockets::{ClientBuilder, Message};
 
 use crate::support::{Edge, clip, folder, write};
@@ -94,16 +95,52 @@ fn load(layers: &Layers, args: &[&str]) -> marea_signaling::layered::Values {
 #[test]
 fn nginx_takes_the_example() {
     let place = folder();
-    let main = format!(
-        "pid {0}/pid; error_log stderr; events {{}}\nhttp {{ access_log off; client_body_temp_path {0}; proxy_temp_path {0}; \
-         fastcgi_temp_path {0}; uwsgi_temp_path {0}; scgi_temp_path {0};\ninclude {1};\n}}\n",
-        place.path().display(),
-        deploy().join("nginx.conf").canonicalize().unwrap().display(),
-    );
+    let main = main_file(place.path(), &deploy().join("nginx.conf").canonicalize().unwrap());
     let main = write(place.path(), "main.conf", main);
     let Some(nginx) = program("nginx") else { return eprintln!("nginx is not installed: its example is not checked") };
     let output = Command::new(nginx).args(["-t", "-p"]).arg(place.path()).arg("-c").arg(main).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn an_annotated_folder_behind_that_nginx_has_nothing_to_change() {
+    let Some(nginx) = program("nginx") else { return eprintln!("nginx is not installed: its example is not tried") };
+    let place = folder();
+    let videos = place.path().join("srv/videos");
+    clip(&videos, "ladder", "film");
+    // Signaling that knows the video: it reads the same folder.
+    let edge = Edge::of(&videos).await;
+    annotate(&videos, Some(&format!("ws://{}/signal", edge.addr)), None, Mode::Write, &|_| {}).unwrap();
+    edge.media("/videos/film/0/index.m3u8").await;
+    let addr = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let example = read("nginx.conf")
+        .replace("listen 80;", &format!("listen {addr};"))
+        .replace("server_name video.example;", "server_name 127.0.0.1;")
+        .replace(" /srv", &format!(" {}/srv", place.path().display()));
+    let example = write(place.path(), "site.conf", example);
+    let main = write(place.path(), "main.conf", main_file(place.path(), &example));
+    let mut command = tokio::process::Command::new(nginx);
+    command.arg("-p").arg(place.path()).arg("-c").arg(main).args(["-g", "daemon off; master_process off;"]);
+    let mut running = command.kill_on_drop(true).spawn().unwrap();
+    while tokio::net::TcpStream::connect(addr).await.is_err() {
+        assert!(running.try_wait().unwrap().is_none(), "nginx does not run");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let film = format!("http://{addr}/videos/film/master.m3u8").parse().unwrap();
+    let report = doctor(&film, &Checkup { origin: None, idle: Duration::from_millis(10) }).await.unwrap();
+    assert!(report.is_fine(), "{report}");
+    running.kill().await.unwrap();
+    edge.stop().await;
+}
+
+/// An `nginx.conf` around `site`, with all that is written in `place`.
+fn main_file(place: &Path, site: &Path) -> String {
+    format!(
+        "pid {0}/pid; error_log stderr; events {{}}\nhttp {{ access_log off; client_body_temp_path {0}/1; proxy_temp_path {0}/2; \
+         fastcgi_temp_path {0}/3; uwsgi_temp_path {0}/4; scgi_temp_path {0}/5;\ninclude {1};\n}}\n",
+        place.display(),
+        site.display(),
+    )
 }
 
 #[test]
