@@ -36,6 +36,11 @@ pub(crate) enum Source {
         file: File,
         size: u64,
     },
+    /// Bytes that come from elsewhere: a body of so many of them from a given one on.
+    Stream {
+        size: u64,
+        open: Box<dyn FnOnce(u64, u64) -> Body + Send>,
+    },
 }
 
 /// Bytes, and their gzip form if that is shorter.
@@ -88,7 +93,7 @@ impl Representation {
         }
         let size = match &self.source {
             Source::Memory(bytes) | Source::Packed(Packed { plain: bytes, .. }) => bytes.len() as u64,
-            Source::File { size, .. } => *size,
+            Source::File { size, .. } | Source::Stream { size, .. } => *size,
         };
         let mut response = Response::new(Body::Memory(Bytes::new()));
         let out = response.headers_mut();
@@ -134,6 +139,7 @@ impl Representation {
                     Body::Memory(part(&bytes, start, len))
                 }
                 Source::File { file, .. } => Body::File(FileBody::new(file, start, len)),
+                Source::Stream { open, .. } => open(start, len),
             };
         }
         Answer { response, kind: self.kind, cache: self.cache }

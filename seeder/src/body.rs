@@ -11,17 +11,44 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
 use hyper::body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::config::CHUNK;
 
-/// The body of an answer; its length is always known.
+/// The body of an answer.
 pub(crate) enum Body {
     /// Bytes in memory; empty once sent.
     Memory(Bytes),
     /// A part of a file.
     File(FileBody),
+    /// Bytes that come from elsewhere.
+    Stream(StreamBody),
+}
+
+/// Bytes as they come, and how many are left if that is known. An error ends the connection.
+pub(crate) struct StreamBody {
+    bytes: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
+    left: Option<u64>,
+}
+
+impl StreamBody {
+    pub(crate) fn new(bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static, len: Option<u64>) -> Self {
+        Self { bytes: Box::pin(bytes), left: len }
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let next = ready!(self.bytes.as_mut().poll_next(cx));
+        if let (Some(Ok(bytes)), Some(left)) = (&next, &mut self.left) {
+            *left = left.saturating_sub(bytes.len() as u64);
+        }
+        // One that ends early never looks like one that ended.
+        Poll::Ready(match next {
+            None if self.left.is_some_and(|left| left > 0) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+            next => next,
+        })
+    }
 }
 
 /// The bytes from `at` to `end` of an open file. Read, not mapped: an operator's file that is cut short under a mapping
@@ -78,7 +105,7 @@ impl FileBody {
 
 /// Reads what lies in the page cache without blocking; none if the disk would have to be asked.
 #[cfg(target_os = "linux")]
-fn read_cached(file: &File, at: u64, len: usize) -> Option<Bytes> {
+pub(crate) fn read_cached(file: &File, at: u64, len: usize) -> Option<Bytes> {
     use rustix::io::{ReadWriteFlags, preadv2};
     let mut buf = BytesMut::zeroed(len);
     let read = preadv2(file, &mut [io::IoSliceMut::new(&mut buf)], at, ReadWriteFlags::NOWAIT).ok()?;
@@ -90,7 +117,7 @@ fn read_cached(file: &File, at: u64, len: usize) -> Option<Bytes> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn read_cached(_file: &File, _at: u64, _len: usize) -> Option<Bytes> {
+pub(crate) fn read_cached(_file: &File, _at: u64, _len: usize) -> Option<Bytes> {
     None
 }
 
@@ -103,6 +130,7 @@ impl hyper::body::Body for Body {
             Self::Memory(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Memory(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::File(file) => file.poll_chunk(cx).map(|chunk| chunk.map(|read| read.map(Frame::data))),
+            Self::Stream(stream) => stream.poll_chunk(cx).map(|chunk| chunk.map(|read| read.map(Frame::data))),
         }
     }
 
@@ -110,13 +138,16 @@ impl hyper::body::Body for Body {
         match self {
             Self::Memory(bytes) => bytes.is_empty(),
             Self::File(file) => file.at >= file.end,
+            Self::Stream(stream) => stream.left == Some(0),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match self {
-            Self::Memory(bytes) => bytes.len() as u64,
-            Self::File(file) => file.end - file.at,
-        })
+        let exact = match self {
+            Self::Memory(bytes) => Some(bytes.len() as u64),
+            Self::File(file) => Some(file.end - file.at),
+            Self::Stream(stream) => stream.left,
+        };
+        exact.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }

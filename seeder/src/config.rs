@@ -109,6 +109,68 @@ pub const MIRROR_PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two passes of a mirror over what it copies. A withdrawn video is gone from it that soon.
 pub const MIRROR_INTERVAL: Duration = Duration::from_secs(300);
 
+/// Most bytes of disk for what came from the origin: a few films, on the smallest machine that one rents.
+pub const CACHE_SIZE: u64 = 20_000_000_000;
+
+/// Longest wait for the origin to connect, to answer, and then for its next bytes. Players give up after 10 to 20 s.
+pub const ORIGIN_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Requests to the origin at once, and connections that are kept for the next ones: enough for a 1 Gbit/s line over 100 ms, few
+/// enough for any origin.
+pub const ORIGIN_CONNECTIONS: usize = 64;
+/// See [`ORIGIN_CONNECTIONS`].
+pub const ORIGIN_IDLE: usize = 16;
+
+/// How long such a connection is kept: servers close theirs after 5 s (Node.js) to 75 s (nginx).
+pub const ORIGIN_IDLE_TIME: Duration = Duration::from_secs(4);
+
+/// How long a server that stops waits for what is still coming from the origin, after its last answer has ended.
+pub const ORIGIN_CLOSE: Duration = Duration::from_millis(500);
+
+/// How long what the origin refused or failed to give is not asked for again, and how long an origin that does not answer is left
+/// alone: a live segment may be there a second later.
+pub const NEGATIVE_AGE: Duration = Duration::from_secs(1);
+
+/// How long an answer that was for one client only is taken to be so.
+pub const PRIVATE_AGE: Duration = Duration::from_secs(60);
+
+/// Failures in a row after which the origin as a whole is asked once a second only. A single broken file is not the origin.
+pub const ORIGIN_FAILURES: u32 = 5;
+
+/// How long media of an origin that does not say how long it counts is served without asking again.
+pub const ORIGIN_MEDIA_AGE: Duration = Duration::from_secs(3600);
+
+/// The same for playlists; live ones are asked for anew after half a target duration at the latest.
+pub const ORIGIN_PLAYLIST_AGE: Duration = Duration::from_secs(1);
+
+/// How long after that something is served at once while it is asked for again, where the origin does not say.
+pub const STALE_WHILE_REVALIDATE: Duration = Duration::from_secs(60);
+
+/// How long after that something is served while the origin fails, where it does not say: a night and a morning.
+pub const STALE_IF_ERROR: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytes of an origin's answers that are in memory because the disk takes none, all in all.
+pub const ORIGIN_MEMORY: usize = 256 * 1024 * 1024;
+
+/// How much of that may stay there once it is whole.
+pub const ORIGIN_MEMORY_CACHE: u64 = 64 * 1024 * 1024;
+
+/// Bytes of hashes and piece lists of what came from the origin: about 60,000 segments, also those that had to make room.
+pub const HASH_CACHE: u64 = 64 * 1024 * 1024;
+
+/// Segments that are fetched ahead of viewers each time that a playlist with missing hashes is asked for: engines ask every 30 s, so a
+/// film is hashed at twice the speed at which it is watched, and no further than it is watched.
+pub const ORIGIN_AHEAD: usize = 16;
+
+/// How many of them at once: viewers come first.
+pub const ORIGIN_PREFETCH: usize = 4;
+
+/// How long a segment that the origin does not have is not looked for again to be hashed.
+pub const MISSING_AGE: Duration = Duration::from_secs(30);
+
+/// Playlists of the origin whose segments are known by name. More than that are made up.
+pub const ORIGIN_PLAYLISTS: usize = 16 * 1024;
+
 /// How far ahead of the signatures their sequence numbers are noted on disk, in milliseconds: they must rise over restarts too,
 /// wherever the clock goes, and a note a minute is little work.
 pub const SEQUENCE_AHEAD: u64 = 60_000;
@@ -125,8 +187,18 @@ pub fn hash_threads() -> usize {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Folder whose files are served under `/videos/`.
-    pub root: PathBuf,
+    /// Folder whose files are served under `/videos/`; none if there is only an [`origin`](Self::origin).
+    pub root: Option<PathBuf>,
+    /// Server whose files are served under `/videos/` where the folder has none.
+    pub origin: Option<Url>,
+    /// Hosts beside the origin's to which its redirects may lead.
+    pub origin_host: Vec<String>,
+    /// Query parameters that are part of what is asked of the origin.
+    pub origin_query: Vec<String>,
+    /// Most bytes of disk for what came from the origin.
+    pub cache_size: u64,
+    /// File with the token that changing requests carry.
+    pub api_token: Option<PathBuf>,
     /// Address for HTTP; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Address for STUN over UDP; the TCP address if none. Unused with [`signaling`](Self::signaling).
@@ -163,7 +235,12 @@ impl Config {
     /// Serves `root` at `listen`; everything else as by default.
     pub fn new(root: impl Into<PathBuf>, listen: SocketAddr) -> Self {
         Self {
-            root: root.into(),
+            root: Some(root.into()),
+            origin: None,
+            origin_host: Vec::new(),
+            origin_query: Vec::new(),
+            cache_size: CACHE_SIZE,
+            api_token: None,
             listen,
             udp: None,
             signaling: None,
@@ -194,6 +271,44 @@ pub const LAYERS: Layers = Layers {
             example: "DIR",
             help: "Folder to serve under /videos/. Playlists in it are tagged as they are served; the files themselves \
                    are never changed.",
+        },
+        Setting {
+            key: "origin",
+            shape: Shape::Text,
+            default: None,
+            example: "https://origin.example/hls/",
+            help: "URL below which another server has HLS: what is not in --root is pulled from there, kept, and tagged. \
+                   With it --root may be left out.",
+        },
+        Setting {
+            key: "origin-host",
+            shape: Shape::List,
+            default: Some(""),
+            example: "cdn.example",
+            help: "Hosts beside the origin's own to which its redirects may lead. Their addresses have to be public.",
+        },
+        Setting {
+            key: "origin-query",
+            shape: Shape::List,
+            default: Some(""),
+            example: "token",
+            help: "Query parameters that are passed on to the origin, each value as a file of its own. Others count only \
+                   in URLs that the origin's playlists name: else anybody fills the disk with ?x=1, ?x=2 and so on.",
+        },
+        Setting {
+            key: "cache-size",
+            shape: Shape::Text,
+            default: Some("20gb"),
+            example: "20gb",
+            help: "Most disk, in the state folder, for what came from the origin. It is there again after a restart.",
+        },
+        Setting {
+            key: "api-token",
+            shape: Shape::Text,
+            default: None,
+            example: "FILE",
+            help: "File with a secret of 16 characters or more that requests which change something carry \
+                   (Authorization: Bearer). Without it there are none. Read again at SIGHUP.",
         },
         Setting {
             key: "listen",
@@ -289,9 +404,26 @@ impl Config {
     /// # Errors
     /// Names the setting that is missing or wrong, and where it was set.
     pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
-        let root = values.text("root").ok_or_else(|| values.refuse("root", "is missing: name the folder to serve"))?;
+        let origin: Option<Url> = values.parse("origin")?;
+        let root = match (values.text("root"), &origin) {
+            (None, None) => {
+                return Err(values.refuse("root", "is missing: name the folder to serve, or a server by --origin"));
+            }
+            (root, _) => root.unwrap_or_default(),
+        };
         let listen = values.parse("listen")?.ok_or_else(|| values.refuse("listen", "is missing: give ADDR:PORT"))?;
         let mut config = Self::new(root, listen);
+        config.root = config.root.filter(|root| !root.as_os_str().is_empty());
+        config.origin = match origin {
+            Some(url) => Some(origin_url(url).map_err(|reason| values.refuse("origin", reason))?),
+            None => None,
+        };
+        config.origin_host = values.list("origin-host").to_vec();
+        config.origin_query = values.list("origin-query").to_vec();
+        if let Some(size) = values.text("cache-size") {
+            config.cache_size = byte_size(size).map_err(|reason| values.refuse("cache-size", reason))?;
+        }
+        config.api_token = values.text("api-token").map(PathBuf::from);
         config.udp = values.parse("udp")?;
         config.signaling = match values.text("signaling") {
             Some(url) => Some(signaling_url(url).map_err(|reason| values.refuse("signaling", reason))?),
@@ -329,6 +461,41 @@ pub fn signaling_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// Checks the URL of an origin.
+fn origin_url(url: Url) -> Result<Url, String> {
+    let path = url.path().to_ascii_lowercase();
+    match url.scheme() {
+        "https" if !cfg!(feature = "tls") => {
+            Err("is https:, and this program was built without TLS: build it with `--features tls`".to_owned())
+        }
+        "http" | "https" if url.query().is_some() || url.fragment().is_some() => {
+            Err("has a query or fragment: name the folder, and parameters by --origin-query".to_owned())
+        }
+        "http" | "https" if path.ends_with(".m3u8") => Err("is a playlist: name the folder above it".to_owned()),
+        "http" | "https" if url.has_host() => Ok(url),
+        _ => Err("must begin with http:// or https://".to_owned()),
+    }
+}
+
+/// Reads bytes: a number with kb, mb, gb or tb (powers of 1,000) or without.
+///
+/// # Errors
+/// What to give instead.
+pub fn byte_size(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale: u64 = match lower[digits.len()..].trim() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => 0,
+    };
+    let bytes = digits.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(scale)).filter(|_| scale > 0);
+    bytes.ok_or_else(|| "give a size such as 20gb, 500mb or a number of bytes".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,6 +506,7 @@ mod tests {
         let values = LAYERS.load(&matches, std::iter::empty()).unwrap();
         let config = Config::from_values(&values).unwrap();
         assert_eq!(config.max_connections, MAX_CONNECTIONS);
+        assert_eq!(config.cache_size, CACHE_SIZE);
         assert_eq!(config.listen, ([127, 0, 0, 1], 8080).into());
     }
 }

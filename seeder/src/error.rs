@@ -22,6 +22,22 @@ pub enum SeederError {
         /// As given.
         path: PathBuf,
     },
+    /// The token file cannot be used.
+    #[error("--api-token {}: {reason}. Make one by `openssl rand -hex 32`", path.display())]
+    Token {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The cache of the origin cannot be used.
+    #[error("the cache in {}: {source}. If another seeder uses it, give this one its own --state", path.display())]
+    Cache {
+        /// The state folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The key file cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),

@@ -16,6 +16,9 @@ use crate::metrics::Kind;
 /// Keeps the id of a folder's video (design C4); ours, so never served.
 pub(crate) const ID_FILE: &str = "marea.json";
 
+/// Below it there is nothing, and never will be.
+const NOWHERE: &str = "/dev/null";
+
 /// What tells one content of a file from the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub(crate) struct FileKey {
@@ -60,6 +63,15 @@ impl Root {
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
         let path = path.canonicalize()?;
         if path.is_dir() { Ok(Self(path)) } else { Err(io::ErrorKind::NotADirectory.into()) }
+    }
+
+    /// No folder: nothing is in it.
+    pub(crate) fn nowhere() -> Self {
+        Self(PathBuf::from(NOWHERE))
+    }
+
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.0 == Path::new(NOWHERE)
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -30,12 +30,16 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// Bytes of its piece list: none for a single piece.
     fn list_len(&self) -> u64 {
-        match piece_count(self.size) {
-            0 | 1 => 0,
-            count => u64::from(count) * VALUE,
-        }
+        list_len(self.size)
+    }
+}
+
+/// Bytes of the piece list of an object of `size` bytes: none for a single piece.
+pub(crate) fn list_len(size: u64) -> u64 {
+    match piece_count(size) {
+        0 | 1 => 0,
+        count => u64::from(count) * VALUE,
     }
 }
 

@@ -33,18 +33,25 @@ pub(crate) struct Site {
     base: String,
     /// A real address of the same folder, ending in a slash.
     public: Option<String>,
+    /// What is named is no file but a path and query of an origin, as a URL has them.
+    remote: bool,
 }
 
 impl Site {
     /// The folder as it is served: references from the server's top (`/videos/…`) and by its public URL are its own.
     pub(crate) fn served(public_url: Option<&str>) -> Self {
         let public = public_url.map(|url| format!("{}/videos/", url.trim_end_matches('/')));
-        Self { base: "http://seeder.invalid/videos/".to_owned(), public }
+        Self { base: "http://seeder.invalid/videos/".to_owned(), public, remote: false }
+    }
+
+    /// The same, and what lies there is an origin's: another query is another file.
+    pub(crate) fn pulled(public_url: Option<&str>) -> Self {
+        Self { remote: true, ..Self::served(public_url) }
     }
 
     /// A folder that will be served nobody knows where: only relative references are its own.
     pub(crate) fn anywhere() -> Self {
-        Self { base: "http://folder.invalid/-/somewhere/".to_owned(), public: None }
+        Self { base: "http://folder.invalid/-/somewhere/".to_owned(), public: None, remote: false }
     }
 
     /// Under which `rel` is read.
@@ -59,10 +66,17 @@ impl Site {
 
     /// The file that a URL names, if it is in the folder.
     pub(crate) fn file(&self, url: &str) -> Option<String> {
-        let path = url.split_once('?').map_or(url, |(path, _)| path);
+        let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));
         let public = || path.strip_prefix(self.public.as_deref()?);
-        files::relative(path.strip_prefix(&self.base).or_else(public)?)
+        let rel = files::relative(path.strip_prefix(&self.base).or_else(public)?)?;
+        Some(if self.remote { target(&rel, query) } else { rel })
     }
+}
+
+/// Path and query of the URL of `rel` below its folder.
+pub(crate) fn target(rel: &str, query: Option<&str>) -> String {
+    let path = utf8_percent_encode(rel, PATH);
+    query.map_or_else(|| path.to_string(), |query| format!("{path}?{query}"))
 }
 
 /// A playlist that was read.

@@ -4,7 +4,6 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -17,7 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    catalogue::{Built, Catalogue, Known, Lookup, Role, Text, folder},
+    catalogue::{Built, Catalogue, Known, Lookup, Role, folder},
+    compose::{finish, sealed},
     config::{Config, LIVE_HASH_WAIT, PENDING_REUSE, PLAYLIST_CACHE, PLAYLIST_REST, SEQUENCE_AHEAD, VOD_PLAYLIST_AGE},
     files::{FileKey, Opened, Root},
     hasher::{Hasher, Urgency},
@@ -123,6 +123,19 @@ impl Library {
         &self.root
     }
 
+    /// Whether the folder has `rel`, or has what the piece list `rel` is made of.
+    pub(crate) async fn has(&self, rel: &str) -> bool {
+        if self.root.is_nowhere() {
+            return false;
+        }
+        let (root, rel) = (self.root.clone(), rel.to_owned());
+        let look = move || {
+            root.resolve(&rel).is_ok() || rel.strip_suffix(".pieces").is_some_and(|object| root.resolve(object).is_ok())
+        };
+        // If it cannot be looked for, it is looked for again, and that says why.
+        spawn_blocking(look).await.unwrap_or(true)
+    }
+
     /// From now on playlists are signed by `signer`.
     pub(crate) fn set_signer(&self, signer: Option<Signer>) {
         let mut known = self.signer.write().unwrap_or_else(PoisonError::into_inner);
@@ -133,7 +146,7 @@ impl Library {
     }
 
     /// Makes sure that no later run signs with a SEQ of `seq` or less.
-    fn note(&self, seq: u64) {
+    pub(crate) fn note(&self, seq: u64) {
         let mut noted = lock(&self.noted);
         if seq > *noted {
             *noted = seq.saturating_add(SEQUENCE_AHEAD);
@@ -141,7 +154,7 @@ impl Library {
         }
     }
 
-    fn signer(&self) -> Option<Signer> {
+    pub(crate) fn signer(&self) -> Option<Signer> {
         self.signer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -441,6 +454,15 @@ impl Library {
         Ok(video)
     }
 
+    /// The id of the video in `folder`; if it has none yet, that of `make`.
+    pub(crate) fn video_in(&self, folder: &str, make: impl FnOnce() -> String) -> String {
+        self.known_video(folder).unwrap_or_else(|| {
+            let video = make();
+            self.announce(folder, &video);
+            video
+        })
+    }
+
     fn announce(&self, folder: &str, video: &str) {
         self.write().set_video(folder, video);
         let id = AnnounceId::of_video(video);
@@ -506,30 +528,4 @@ impl Library {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// `text` with its signature, if there is a key.
-fn sealed(stamp: Option<&Stamp<'_>>, text: String) -> String {
-    match stamp {
-        Some(stamp) => stamp.sign(text),
-        None => text,
-    }
-}
-
-/// A playlist of which nothing is missing.
-fn finish(text: String, signaling: Option<String>, max_age: u64) -> Built {
-    let now = Instant::now();
-    Built {
-        whole: Text::new(text),
-        delta: None,
-        max_age,
-        signaling,
-        signed: None,
-        pending: Vec::new(),
-        absent: false,
-        held_back: false,
-        listed: None,
-        at: now,
-        checked: Mutex::new(now),
-    }
 }

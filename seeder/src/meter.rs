@@ -29,6 +29,8 @@ use crate::{
 enum Expected {
     /// A head and so many body bytes.
     Body { kind: Kind, len: u64 },
+    /// A head and a body in chunks.
+    Chunks { kind: Kind },
     /// A head after which the connection is another protocol's.
     Upgrade,
 }
@@ -38,9 +40,9 @@ enum Expected {
 pub(crate) struct Ledger(Arc<Mutex<VecDeque<Expected>>>);
 
 impl Ledger {
-    /// The next answer has `len` body bytes on the wire (0 for HEAD, 304 and the like).
-    pub(crate) fn expect(&self, kind: Kind, len: u64) {
-        self.push(Expected::Body { kind, len });
+    /// The next answer has `len` body bytes on the wire (0 for HEAD, 304 and the like), or comes in chunks if nobody knows.
+    pub(crate) fn expect(&self, kind: Kind, len: Option<u64>) {
+        self.push(len.map_or(Expected::Chunks { kind }, |len| Expected::Body { kind, len }));
     }
 
     /// The next answer is `101 Switching Protocols`.
@@ -69,8 +71,27 @@ enum Position {
         sent: u64,
         left: u64,
     },
+    /// In a body that comes in chunks (RFC 9112 §7.1).
+    Chunks {
+        kind: Kind,
+        sent: u64,
+        at: Chunk,
+    },
     /// After an upgrade: not ours to count.
     Foreign,
+}
+
+/// Where in a chunked body.
+#[derive(Clone, Copy)]
+enum Chunk {
+    /// In a line with a size, which reads so far as this.
+    Size(u64),
+    /// So many bytes are left, and the CR LF after them.
+    Data(u64),
+    /// The LF after the bytes is left.
+    Feed,
+    /// So many bytes of the CR LF that ends the body are left.
+    End(u8),
 }
 
 /// A connection that keeps the counters.
@@ -120,7 +141,42 @@ impl<IO> Meter<IO> {
                             Expected::Upgrade => Position::Foreign,
                             Expected::Body { len: 0, .. } => Position::Head { ending: 0 },
                             Expected::Body { kind, len } => Position::Body { kind, sent: 0, left: len },
+                            Expected::Chunks { kind } => Position::Chunks { kind, sent: 0, at: Chunk::Size(0) },
                         };
+                    }
+                }
+                Position::Chunks { kind, sent, at: Chunk::Data(left) } => {
+                    let used = bytes.len().min(usize::try_from(*left + 2).unwrap_or(usize::MAX));
+                    *sent += (used as u64).min(*left);
+                    let whole = used as u64 >= *left + 2;
+                    let rest = left.saturating_sub(used as u64);
+                    let over = (used as u64).saturating_sub(*left);
+                    self.position = match (whole, over) {
+                        (true, _) => Position::Chunks { kind: *kind, sent: *sent, at: Chunk::Size(0) },
+                        (false, 1) => Position::Chunks { kind: *kind, sent: *sent, at: Chunk::Feed },
+                        (false, _) => Position::Chunks { kind: *kind, sent: *sent, at: Chunk::Data(rest) },
+                    };
+                    bytes = &bytes[used..];
+                }
+                Position::Chunks { kind, sent, at } => {
+                    let byte = bytes[0];
+                    bytes = &bytes[1..];
+                    *at = match (*at, byte) {
+                        (Chunk::Size(0), b'\n') => Chunk::End(2),
+                        (Chunk::Size(size), b'\n') => Chunk::Data(size),
+                        (Chunk::Size(size), digit) => {
+                            let digit = char::from(digit).to_digit(16).map(u64::from);
+                            Chunk::Size(digit.map_or(size, |digit| size.saturating_mul(16).saturating_add(digit)))
+                        }
+                        (Chunk::End(left), _) => Chunk::End(left.saturating_sub(1)),
+                        (Chunk::Feed, _) => Chunk::Size(0),
+                        (Chunk::Data(left), _) => Chunk::Data(left),
+                    };
+                    if matches!(at, Chunk::End(0)) {
+                        let whole = (*kind, *sent);
+                        self.position = Position::Head { ending: 0 };
+                        self.settle(Outcome::complete);
+                        self.unsettled = Some(whole);
                     }
                 }
                 Position::Body { kind, sent, left } => {
@@ -221,7 +277,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Meter<IO> {
 impl<IO> Drop for Meter<IO> {
     fn drop(&mut self) {
         self.settle(Outcome::complete);
-        if let Position::Body { kind, sent, .. } = self.position {
+        if let Position::Body { kind, sent, .. } | Position::Chunks { kind, sent, .. } = self.position {
             self.metrics.sent(kind, Outcome::cancelled, sent);
         }
     }

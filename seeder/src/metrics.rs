@@ -45,6 +45,12 @@ pub(crate) enum Cache {
     hit,
     /// Made now.
     miss,
+    /// Fetched now for somebody else.
+    coalesced,
+    /// Held, but older than its origin says.
+    stale,
+    /// Asked of the origin for one client.
+    bypass,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +67,19 @@ struct RequestLabels {
     cache: Cache,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OriginLabels {
+    outcome: OriginOutcome,
+}
+
+/// How a request to the origin ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the label's value is the variant's name")]
+pub(crate) enum OriginOutcome {
+    ok,
+    failed,
+}
+
 /// The seeder's counters.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -69,6 +88,9 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) hashed_bytes: Counter,
     pub(crate) hash_backlog: Gauge,
+    pub(crate) cache_bytes: Gauge,
+    pub(crate) cache_evictions: Counter,
+    origin: Family<OriginLabels, Counter>,
 }
 
 impl Metrics {
@@ -91,6 +113,16 @@ impl Metrics {
         registry.register("marea_seeder_connections", "Open connections", connections.clone());
         registry.register_with_unit("marea_seeder_hashed", "Media bytes hashed", Unit::Bytes, hashed_bytes.clone());
         registry.register("marea_seeder_hash_backlog", "Files waiting to be hashed", hash_backlog.clone());
+        let (cache_bytes, cache_evictions, origin) = (Gauge::default(), Counter::default(), Family::default());
+        registry.register_with_unit(
+            "marea_seeder_cache",
+            "Disk that holds what came from the origin",
+            Unit::Bytes,
+            cache_bytes.clone(),
+        );
+        let evicted = "Objects deleted from the cache to make room";
+        registry.register("marea_seeder_cache_evictions", evicted, cache_evictions.clone());
+        registry.register("marea_seeder_origin_requests", "Requests to the origin that were shared", origin.clone());
         registry.register("marea_build", "This program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         // Known from the start, so that rates begin at zero.
         for kind in [Kind::segment, Kind::init, Kind::playlist, Kind::list, Kind::engine, Kind::other] {
@@ -98,7 +130,20 @@ impl Metrics {
                 let _ = sent.get_or_create(&SentLabels { kind, via: Via::http, outcome });
             }
         }
-        Arc::new(Self { registry, sent, requests, connections, hashed_bytes, hash_backlog })
+        for outcome in [OriginOutcome::ok, OriginOutcome::failed] {
+            let _ = origin.get_or_create(&OriginLabels { outcome });
+        }
+        Arc::new(Self {
+            registry,
+            sent,
+            requests,
+            connections,
+            hashed_bytes,
+            hash_backlog,
+            cache_bytes,
+            cache_evictions,
+            origin,
+        })
     }
 
     /// Counts `bytes` of a body written over HTTP.
@@ -109,6 +154,11 @@ impl Metrics {
     /// Counts one answer.
     pub(crate) fn request(&self, kind: Kind, status: u16, cache: Cache) {
         self.requests.get_or_create(&RequestLabels { kind, status, cache }).inc();
+    }
+
+    /// Counts one request to the origin.
+    pub(crate) fn origin_request(&self, outcome: OriginOutcome) {
+        self.origin.get_or_create(&OriginLabels { outcome }).inc();
     }
 
     /// The text form (OpenMetrics 1.0).

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     pin::pin,
@@ -30,7 +31,9 @@ use crate::{
     library::Library,
     meter::{Ledger, Meter},
     metrics::Metrics,
+    origin::Origin,
     service::{Service, Settings},
+    token::Token,
 };
 
 /// A seeder that has its addresses and serves once [`run`](Self::run).
@@ -58,7 +61,10 @@ impl Control {
     /// Takes over what may change while it runs, and walks the folder again. That is `allow_origin`, `trusted_proxy`,
     /// the content of `key`, and the URL in `signaling`; whether signaling runs here, and all else, needs a restart.
     pub fn reload(&self, config: &Config) {
-        self.service.set_settings(Settings::of(config));
+        match Settings::of(config) {
+            Ok(settings) => self.service.set_settings(settings),
+            Err(error) => tracing::error!(%error, "the settings stay as they were"),
+        }
         if let Some(signaling) = &self.service.signaling {
             signaling.set_policy(policy(config));
         }
@@ -74,15 +80,16 @@ impl Control {
 }
 
 impl Settings {
-    fn of(config: &Config) -> Self {
+    fn of(config: &Config) -> Result<Self, SeederError> {
         let rules = config.allow_origin.clone();
         let allow_origin = (!rules.is_empty()).then(|| Origins::new(rules));
-        Self {
+        Ok(Self {
             signaling: config.signaling.clone(),
             allow_origin,
             verbatim: config.verbatim,
             list_videos: config.list_videos,
-        }
+            token: config.api_token.as_deref().map(Token::load).transpose()?,
+        })
     }
 }
 
@@ -104,7 +111,11 @@ impl Seeder {
     pub async fn bind(config: Config) -> Result<Self, SeederError> {
         raise_file_limit();
         tokio::task::spawn_blocking(engine::prepare);
-        let root = Root::new(&config.root).map_err(|source| SeederError::Root { path: config.root.clone(), source })?;
+        let settings = Settings::of(&config)?;
+        let root = match &config.root {
+            Some(path) => Root::new(path).map_err(|source| SeederError::Root { path: path.clone(), source })?,
+            None => Root::nowhere(),
+        };
         let (listener, local_addr) = listen(config.listen).await?;
         let admin = match config.admin_listen {
             Some(addr) => Some(listen(addr).await?),
@@ -135,12 +146,13 @@ impl Seeder {
                 stun.register_metrics(registry);
             }
         });
-        let library =
-            Library::start(root, state, &config, Arc::clone(&metrics), announced, ring.as_ref().map(KeyRing::signer));
+        let signer = ring.as_ref().map(KeyRing::signer);
+        let library = Library::start(root, state.clone(), &config, Arc::clone(&metrics), announced, signer);
         if let Some(signaling) = signaling.clone() {
             library.on_revoked(move |video| signaling.revoke(video));
         }
-        let service = Service::new(Arc::clone(&library), metrics, signaling, Settings::of(&config));
+        let origin = open_origin(&config, state, &library, &metrics).await?;
+        let service = Service::new(Arc::clone(&library), metrics, signaling, origin, settings);
         service.well_known.set_keys(ring.map(|ring| ring.public()).unwrap_or_default());
         if timeout(FIRST_SCAN_TIMEOUT, library.first_scan()).await.is_err() {
             tracing::info!("the folder is large: it is served while it is still being looked through");
@@ -192,6 +204,9 @@ impl Seeder {
         if let Some(stun) = stun {
             stun.abort();
         }
+        if let Some(origin) = &service.origin {
+            origin.close().await;
+        }
         service.library.stop();
     }
 }
@@ -206,8 +221,30 @@ enum Phase {
     Over,
 }
 
-/// Where state goes: `given`, else a hidden folder in the root.
+/// The cache in front of the origin, if there is one.
+async fn open_origin(
+    config: &Config,
+    state: PathBuf,
+    library: &Arc<Library>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Origin>>, SeederError> {
+    let Some(url) = config.origin.clone() else { return Ok(None) };
+    let (config, library, metrics) = (config.clone(), Arc::clone(library), Arc::clone(metrics));
+    let path = state.clone();
+    let open = move || {
+        let origin = Arc::new(Origin::open(&url, &config, &state, library, metrics)?);
+        origin.learn();
+        Ok(origin)
+    };
+    let opened = tokio::task::spawn_blocking(open).await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+    opened.map(Some).map_err(|source| SeederError::Cache { path, source })
+}
+
+/// Where state goes: `given`, else a hidden folder in the root; without a root one of this user's.
 pub(crate) fn state_folder(root: &Root, given: Option<&Path>) -> Result<PathBuf, SeederError> {
+    if root.is_nowhere() {
+        return Ok(given.map_or_else(own_state, Path::to_owned));
+    }
     let path = given.map(Path::to_owned).unwrap_or_else(|| root.path().join(STATE_FOLDER));
     // It may not exist yet: then its folder decides.
     let real = path.canonicalize().or_else(|_| {
@@ -221,6 +258,13 @@ pub(crate) fn state_folder(root: &Root, given: Option<&Path>) -> Result<PathBuf,
         }
         _ => Ok(path),
     }
+}
+
+/// `marea` among the states of this user's programs (XDG Base Directory Specification).
+fn own_state() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
+    state.unwrap_or_else(std::env::temp_dir).join("marea")
 }
 
 async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), SeederError> {

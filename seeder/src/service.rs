@@ -22,7 +22,9 @@ use crate::{
     library::{Library, Tagged},
     meter::Ledger,
     metrics::{Cache, Kind, Metrics},
+    origin::Origin,
     range::{Wanted, wanted},
+    token::Token,
     well_known::{self, WellKnown},
 };
 
@@ -37,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) verbatim: bool,
     /// Mirrors are told of all videos.
     pub(crate) list_videos: bool,
+    /// What requests that change something carry.
+    pub(crate) token: Option<Token>,
 }
 
 /// What all connections share.
@@ -47,6 +51,8 @@ pub(crate) struct Service {
     pub(crate) signaling: Option<Signaling>,
     /// Keys and revocations of this site.
     pub(crate) well_known: WellKnown,
+    /// Where what is not in the folder comes from.
+    pub(crate) origin: Option<Arc<Origin>>,
     settings: RwLock<Arc<Settings>>,
     draining: AtomicBool,
 }
@@ -56,10 +62,11 @@ impl Service {
         library: Arc<Library>,
         metrics: Arc<Metrics>,
         signaling: Option<Signaling>,
+        origin: Option<Arc<Origin>>,
         settings: Settings,
     ) -> Self {
         let (settings, draining) = (RwLock::new(Arc::new(settings)), AtomicBool::new(false));
-        Self { library, metrics, signaling, well_known: WellKnown::default(), settings, draining }
+        Self { library, metrics, signaling, well_known: WellKnown::default(), origin, settings, draining }
     }
 
     pub(crate) fn settings(&self) -> Arc<Settings> {
@@ -104,7 +111,7 @@ impl Service {
             *response.body_mut() = Body::Memory(bytes::Bytes::new());
         }
         self.metrics.request(kind, response.status().as_u16(), cache);
-        ledger.expect(kind, hyper::body::Body::size_hint(response.body()).lower());
+        ledger.expect(kind, hyper::body::Body::size_hint(response.body()).exact());
         response
     }
 
@@ -113,7 +120,7 @@ impl Service {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             ledger.expect_upgrade();
         } else {
-            ledger.expect(Kind::other, response.body().len() as u64);
+            ledger.expect(Kind::other, Some(response.body().len() as u64));
         }
         response.map(Body::Memory)
     }
@@ -127,6 +134,7 @@ impl Service {
         match *request.method() {
             Method::OPTIONS => return preflight(),
             Method::GET | Method::HEAD => {}
+            _ if request.method().as_str() == "PURGE" && !admin => return self.purge(request, settings),
             _ => {
                 let mut answer = refuse(StatusCode::METHOD_NOT_ALLOWED, "This server only gives. Use GET or HEAD.");
                 set(answer.response.headers_mut(), header::ALLOW, "GET, HEAD, OPTIONS");
@@ -139,7 +147,11 @@ impl Service {
             "/readyz" if self.draining.load(Ordering::Relaxed) => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "draining: this server is about to stop")
             }
-            "/readyz" => text(StatusCode::OK, self.library.health()),
+            "/readyz" => {
+                let troubles = self.origin.as_ref().map(|origin| origin.troubles()).unwrap_or_default();
+                let lines = [vec![self.library.health()], troubles].concat();
+                text(StatusCode::OK, lines.join("\n"))
+            }
             "/metrics" => self.metrics_text(request, peer, admin),
             _ if admin => refuse(StatusCode::NOT_FOUND, "Here are only /healthz, /readyz and /metrics."),
             "/" => text(StatusCode::OK, front_page()),
@@ -179,11 +191,37 @@ impl Service {
         answer
     }
 
+    /// Takes something of the origin's out of the cache.
+    fn purge(&self, request: &Request<Incoming>, settings: &Settings) -> Answer {
+        let Some(origin) = &self.origin else {
+            return refuse(StatusCode::METHOD_NOT_ALLOWED, "There is no --origin here, so no cache to purge.");
+        };
+        let Some(token) = &settings.token else {
+            return refuse(StatusCode::FORBIDDEN, "This server was given no --api-token, so nobody may purge.");
+        };
+        if !token.fits(request.headers()) {
+            let mut answer =
+                refuse(StatusCode::UNAUTHORIZED, "Send `Authorization: Bearer` with the secret of --api-token.");
+            set(answer.response.headers_mut(), header::WWW_AUTHENTICATE, "Bearer");
+            return answer;
+        }
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        match target.strip_prefix("/videos/") {
+            Some(path) => text(StatusCode::OK, format!("purged: {} objects", origin.purge(path))),
+            None => refuse(StatusCode::NOT_FOUND, "Purge a path below /videos/, or all that begin so: /videos/tide/*"),
+        }
+    }
+
     /// A file below the root, a playlist with its tags, or a piece list.
     async fn media(&self, request: &Request<Incoming>, encoded: &str, settings: &Settings) -> Answer {
         let Some(rel) = files::relative(encoded) else { return missing() };
         if self.library.is_revoked(&rel) {
-            return refuse(StatusCode::GONE, "This video was withdrawn. Stop sharing it.");
+            return withdrawn();
+        }
+        if let Some(origin) = &self.origin
+            && !self.library.has(&rel).await
+        {
+            return origin.respond(request, &rel, settings.signaling.as_deref()).await;
         }
         if settings.verbatim {
             // Signed as they are.
@@ -263,7 +301,7 @@ impl Service {
 
 /// Whether a playlist's query asks for a delta update. `v2` would take one without old date ranges too, which we do not
 /// offer; it is served what `YES` is.
-fn wants_skip(query: &str) -> bool {
+pub(crate) fn wants_skip(query: &str) -> bool {
     query.split('&').any(|pair| matches!(pair, "_HLS_skip=YES" | "_HLS_skip=v2"))
 }
 
@@ -290,6 +328,11 @@ fn engine_file(request: &Request<Incoming>, name: &str, file: &'static EngineFil
             representation.answer(request.method(), request.headers())
         }
     }
+}
+
+/// What belongs to a video that was withdrawn.
+pub(crate) fn withdrawn() -> Answer {
+    refuse(StatusCode::GONE, "This video was withdrawn. Stop sharing it.")
 }
 
 fn missing() -> Answer {

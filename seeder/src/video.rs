@@ -33,7 +33,10 @@ pub(crate) fn load(folder: &Path) -> io::Result<Option<String>> {
     match fs::metadata(&path) {
         Ok(metadata) if metadata.len() <= MAX_FILE => {}
         Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "too large")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // There is no such folder, either.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     }
     let file: IdFile = serde_json::from_slice(&fs::read(path)?)?;

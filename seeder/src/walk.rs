@@ -10,6 +10,9 @@ use crate::{
 /// All playlists below `root`, relative to it, folder by folder.
 pub(crate) fn playlists(root: &Root) -> Vec<String> {
     let mut found = Vec::new();
+    if root.is_nowhere() {
+        return found;
+    }
     find(root, "", 0, &mut found);
     found
 }

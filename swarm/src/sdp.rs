@@ -215,7 +215,7 @@ fn is_some_host(address: IpAddr) -> bool {
 }
 
 /// Globally reachable unicast, after the IANA special-purpose registries (RFC 6890). `IpAddr::is_global` is unstable.
-fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => is_public_v6(v6),

@@ -12,7 +12,7 @@ use url::Url;
 
 use marea_seeder::{
     Config, Mirror, MirrorError, MirrorPlan, Outcome, PublicKey, Seeder,
-    config::{MIRROR_INTERVAL, signaling_url},
+    config::{MIRROR_INTERVAL, byte_size, signaling_url},
 };
 
 use super::{FAILURE, announce};
@@ -65,7 +65,7 @@ pub(super) fn command() -> Command {
             Arg::new("disk")
                 .long("disk")
                 .value_name("SIZE")
-                .value_parser(size)
+                .value_parser(byte_size)
                 .help("Most bytes of all copies, such as 20gb; a video that does not fit is left out"),
         )
         .arg(
@@ -87,22 +87,6 @@ fn site_url(text: &str) -> Result<Url, String> {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
         _ => Err("give a URL such as http://edge.example/videos/tide/master.m3u8".to_owned()),
     }
-}
-
-/// Bytes: a number with kb, mb, gb or tb (powers of 1,000) or without.
-fn size(text: &str) -> Result<u64, String> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale: u64 = match lower[digits.len()..].trim() {
-        "" | "b" => 1,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        _ => 0,
-    };
-    let bytes = digits.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(scale)).filter(|_| scale > 0);
-    bytes.ok_or_else(|| "give a size such as 20gb, 500mb or a number of bytes".to_owned())
 }
 
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<u8> {

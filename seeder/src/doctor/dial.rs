@@ -1,10 +1,10 @@
 //! Connections as a browser makes them: TCP, with TLS where the URL says so.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     time::timeout,
 };
 use url::Url;
@@ -21,15 +21,28 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Connects to the server of an `http:`, `https:`, `ws:` or `wss:` URL.
 pub(crate) async fn dial(url: &Url) -> Result<Box<dyn Stream>, DoctorError> {
+    let addresses = addresses(url).await?;
+    dial_at(url, &addresses).await
+}
+
+/// The addresses of the server of a URL.
+pub(crate) async fn addresses(url: &Url) -> Result<Vec<SocketAddr>, DoctorError> {
+    let unreachable = |source| DoctorError::Unreachable { host: authority(url), source };
+    let found = timeout(PATIENCE, lookup_host(authority(url))).await;
+    let found = found.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?.map_err(unreachable)?;
+    Ok(found.collect())
+}
+
+/// Connects to the server of a URL at one of `addresses`, and nowhere else.
+pub(crate) async fn dial_at(url: &Url, addresses: &[SocketAddr]) -> Result<Box<dyn Stream>, DoctorError> {
     let secure = match url.scheme() {
         "http" | "ws" => false,
         "https" | "wss" => true,
         _ => return Err(DoctorError::Scheme { url: url.clone() }),
     };
-    let host = url.host_str().unwrap_or("").to_owned();
-    let port = url.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
-    let unreachable = |source| DoctorError::Unreachable { host: format!("{host}:{port}"), source };
-    let dialled = timeout(PATIENCE, TcpStream::connect(format!("{host}:{port}"))).await;
+    let host = url.host_str().unwrap_or("");
+    let unreachable = |source| DoctorError::Unreachable { host: authority(url), source };
+    let dialled = timeout(PATIENCE, TcpStream::connect(addresses)).await;
     let stream = dialled.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?.map_err(unreachable)?;
     let _ = stream.set_nodelay(true);
     if !secure {
@@ -37,6 +50,12 @@ pub(crate) async fn dial(url: &Url) -> Result<Box<dyn Stream>, DoctorError> {
     }
     let wrapped = timeout(PATIENCE, wrap(stream, url, host.trim_matches(['[', ']']))).await;
     wrapped.map_err(|_| unreachable(io::ErrorKind::TimedOut.into()))?
+}
+
+/// Host and port.
+fn authority(url: &Url) -> String {
+    let port = url.port_or_known_default().unwrap_or(80);
+    format!("{}:{port}", url.host_str().unwrap_or(""))
 }
 
 #[cfg(feature = "tls")]

@@ -10,6 +10,7 @@ mod http;
 mod layouts;
 mod live;
 mod mirror;
+mod origin;
 mod package;
 mod restarts;
 mod signaling;
