@@ -106,8 +106,9 @@ pub const PUMP_MS: Millis = 5;
 pub const BUSY_MS: Millis = 1_000;
 /// Most claims by HTTP under way at once: more would only fill the line.
 pub const MAX_CLAIM_FETCHES: usize = 4;
-/// Bounds of the delay before a claim, in milliseconds (design §4: `D`).
-pub const CLAIM_DELAY_MS: (f64, f64) = (50.0, 1_000.0);
+/// Bounds of the delay before a claim, in milliseconds (design §4: `D`). A claim takes half a second to reach everybody: who
+/// waits less hears of others' too late.
+pub const CLAIM_DELAY_MS: (f64, f64) = (250.0, 1_000.0);
 /// A neighbour younger than this is not judged by what it brought, in milliseconds.
 pub const TRIAL_MS: Millis = 20_000;
 /// How often a full neighbourhood lets its worst neighbour go, in milliseconds: half of the pairings that signaling grants.

@@ -52,6 +52,13 @@ fn fifty_viewers_who_know_ten_others_take_little_more() {
 }
 
 #[test]
+fn a_copy_that_spreads_slowly_is_no_lie() {
+    // Lines that bear twice the stream: the last get a group long after its claim has lapsed.
+    let copies = copies(40, 100, |_| 525.0);
+    assert!(copies <= 1.8, "{copies} copies");
+}
+
+#[test]
 #[ignore = "a minute of CPU: cargo test -p marea-swarm --test live -- --ignored"]
 fn a_thousand_viewers_take_four_copies() {
     let copies = copies(1_000, 10, mixed);

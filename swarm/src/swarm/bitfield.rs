@@ -27,6 +27,17 @@ impl Bitfield {
         fresh
     }
 
+    /// Adds all that another has.
+    pub(crate) fn add(&mut self, other: &Self) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        for (word, more) in self.words.iter_mut().zip(&other.words) {
+            *word |= more;
+        }
+        self.len = self.words.iter().map(|word| word.count_ones()).sum();
+    }
+
     pub(crate) fn len(&self) -> u32 {
         self.len
     }

@@ -30,11 +30,31 @@ pub(super) struct Heard {
     pub(super) at: Millis,
 }
 
+/// Among whom a group is drawn for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Odds {
+    /// All who are there are neighbours.
+    All,
+    /// So many, each weighed by its uplink against ours.
+    Some {
+        /// How many.
+        others: f64,
+    },
+}
+
 impl Swarm {
     /// When this viewer may claim `group`, wanted since `since` and due at `deadline`.
-    pub(super) fn claim_time(&self, object: Object, group: u32, since: Millis, deadline: f64, guard: f64) -> Millis {
+    pub(super) fn claim_time(
+        &self,
+        object: Object,
+        group: u32,
+        since: Millis,
+        deadline: f64,
+        guard: f64,
+        odds: Odds,
+    ) -> Millis {
         let n = f64::from(self.population.max(2));
-        let rank = self.rank(object, group);
+        let rank = self.rank(object, group, odds);
         // After a claim that came to nothing the timers run again: else all would fire at the moment it lapses. Where
         // claims came to nothing of late, the first few do not wait for that: a lie costs copies, not the spread's time.
         let doubts = self.now < self.doubting && rank < config::DOUBTERS * n.ln();
@@ -48,12 +68,11 @@ impl Swarm {
         since + (delay * (1.0 + rank).ln()) as Millis
     }
 
-    /// How many viewers come before this one: counted among the neighbours if they are all there are, else estimated.
-    fn rank(&self, object: Object, group: u32) -> f64 {
-        let mine = self.draw(object, group, self.draw_key);
+    /// What this viewer knows of those among whom it draws.
+    pub(super) fn odds(&self) -> Odds {
         let open = || self.neighbours.values().filter(|n| n.open);
         if open().count() + 1 >= self.population as usize {
-            return open().filter(|n| n.uploads && self.draw(object, group, n.draw_key) < mine).count() as f64;
+            return Odds::All;
         }
         // Who has a wide uplink spreads a copy sooner, so it comes sooner.
         let mut uplinks: Vec<u32> = open().map(|n| n.uplink).filter(|&uplink| uplink > 0).collect();
@@ -62,7 +81,19 @@ impl Swarm {
             Some(&median) if self.told_uplink > 0 => f64::from(median) / f64::from(self.told_uplink),
             _ => 1.0,
         };
-        mine * f64::from(self.population) * factor.clamp(0.25, 8.0)
+        Odds::Some { others: f64::from(self.population) * factor.clamp(0.25, 8.0) }
+    }
+
+    /// How many viewers come before this one: counted among the neighbours if they are all there are, else estimated.
+    fn rank(&self, object: Object, group: u32, odds: Odds) -> f64 {
+        let mine = self.draw(object, group, self.draw_key);
+        match odds {
+            Odds::All => {
+                let before = |n: &&Neighbour| n.open && n.uploads && self.draw(object, group, n.draw_key) < mine;
+                self.neighbours.values().filter(before).count() as f64
+            }
+            Odds::Some { others } => mine * others,
+        }
     }
 
     /// What fixes a peer's draws: a hash of the salt, which signaling makes, and of the id, which signaling gives.
@@ -152,7 +183,10 @@ impl Swarm {
         for group in first / config::GROUP_PIECES..end.div_ceil(config::GROUP_PIECES) {
             // The first claim of a group is kept until it lapses: a later one cannot prolong it.
             if !entry.claimed(group, claim.at) {
-                entry.claims.insert(group, Claim { nonce: claim.nonce, heard: claim.at, expires });
+                let fresh = Claim { nonce: claim.nonce, heard: claim.at, expires, borne_out: false };
+                if entry.claims.insert(group, fresh).is_some_and(|lapsed| !lapsed.borne_out) {
+                    self.doubting = claim.at + config::DOUBT_MS;
+                }
                 news = true;
             }
         }
@@ -203,7 +237,7 @@ impl Swarm {
             && let Some(claim) = entry.claims.remove(&group)
         {
             self.spread.add(now.saturating_sub(claim.heard) as f64);
-            if now > claim.expires {
+            if now > claim.expires && !claim.borne_out {
                 self.doubting = now + config::DOUBT_MS;
             }
         }

@@ -44,6 +44,8 @@ pub(crate) struct Claim {
     pub(crate) nonce: u32,
     pub(crate) heard: Millis,
     pub(crate) expires: Millis,
+    /// Something of the group was seen while it lived: it came to something, however long the rest takes to get here.
+    pub(crate) borne_out: bool,
 }
 
 /// Where the bytes of an object are by HTTP.
@@ -148,6 +150,19 @@ impl Entry {
     /// Pieces `start..end` of a group.
     pub(crate) fn group(&self, group: u32) -> std::ops::Range<u32> {
         group * GROUP_PIECES..((group + 1) * GROUP_PIECES).min(self.count)
+    }
+
+    /// Somebody who can be relied on has these pieces: claims on them that live are no lies.
+    pub(crate) fn bear_out_claims(&mut self, now: Millis, has: &Bitfield) {
+        for group in 0..self.groups() {
+            let pieces = self.group(group);
+            if let Some(claim) = self.claims.get_mut(&group)
+                && claim.expires > now
+                && !claim.borne_out
+            {
+                claim.borne_out = pieces.clone().any(|piece| has.contains(piece));
+            }
+        }
     }
 
     /// Whether somebody claims this group.

@@ -192,9 +192,16 @@ impl Swarm {
     fn has(&mut self, peer: Peer, object: Object, pieces: &PieceSet) {
         let count = self.entry(object).count;
         let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
-        if !neighbour.has.get_or_insert_with(object, Bitfield::default).extend(pieces, count) {
+        let has = neighbour.has.get_or_insert_with(object, Bitfield::default);
+        if !has.extend(pieces, count) {
             self.close(peer, CloseReason::Garbage);
-        } else if neighbour.ready(self.now) && !self.objects.get(object).whole() {
+            return;
+        }
+        // Whoever brought nothing yet may only boast.
+        if neighbour.verified > 0 && neighbour.silent == 0 {
+            self.objects.get_mut(object).bear_out_claims(self.now, has);
+        }
+        if neighbour.ready(self.now) && !self.objects.get(object).whole() {
             self.soon();
         }
     }

@@ -245,14 +245,17 @@ impl Swarm {
         }
         let entry = self.entry(object);
         let Some(since) = want.since else { return };
+        let mut near = covered.clone();
+        for n in self.neighbours.values().filter(|n| n.open && n.uploads) {
+            if let Some(has) = n.has.get(&object) {
+                near.add(has);
+            }
+        }
         let free = |pieces: Range<u32>| {
             let mut missing = pieces.filter(|&piece| !entry.have.contains(piece)).peekable();
-            missing.peek().is_some()
-                && missing.all(|piece| {
-                    !covered.contains(piece)
-                        && !self.neighbours.values().any(|n| n.open && n.uploads && n.has_piece(object, piece))
-                })
+            missing.peek().is_some() && missing.all(|piece| !near.contains(piece))
         };
+        let odds = self.odds();
         match &entry.list {
             List::Known(_) => {}
             // With a list on its way groups can be shared out in a moment.
@@ -261,7 +264,7 @@ impl Swarm {
                 let nobody = !self.neighbours.values().any(|n| n.open && n.has_any(object));
                 let claimed = (0..entry.groups()).filter_map(|group| entry.claims.get(&group));
                 let lapsed = claimed.map(|claim| claim.expires).max().unwrap_or(0);
-                let at = self.claim_time(object, 0, since, want.deadline, guard).max(lapsed);
+                let at = self.claim_time(object, 0, since, want.deadline, guard, odds).max(lapsed);
                 if nobody && free(0..entry.count) {
                     let count = entry.count;
                     if now >= at {
@@ -287,7 +290,7 @@ impl Swarm {
             } else if !free(pieces.clone()) {
                 continue;
             }
-            let at = self.claim_time(object, group, since, want.deadline, guard);
+            let at = self.claim_time(object, group, since, want.deadline, guard, odds);
             if now < at {
                 next = next.min(at);
                 continue;
