@@ -106,7 +106,7 @@ extern "C" {
     #[wasm_bindgen(method, js_name = reloadPlaylist)]
     pub fn reload_playlist(this: &Host, url: &str);
 
-    /// [`marea_swarm::Action::Refused`]. `what`: 0 piece, 1 list, 2 object; `peer` is who brought it, -1 for HTTP.
+    /// [`marea_swarm::Action::Refused`]. `what`: 0 piece, 1 list, 2 object; `peer` is who brought it, -1 less the number of the transfer for HTTP.
     #[wasm_bindgen(method)]
     pub fn refused(this: &Host, what: u32, object: u32, peer: f64);
 

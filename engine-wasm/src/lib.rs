@@ -183,9 +183,13 @@ impl Engine {
         fetch.0
     }
 
-    /// Headers are in. `restart`: the server sends the whole object though a part was asked.
+    /// Headers are in. `restart`: the server sends the whole object though a part was asked. `mirror`: the server is not the
+    /// playlist's own.
     #[wasm_bindgen(js_name = fetchResponse)]
-    pub fn fetch_response(&mut self, now: f64, fetch: u32, first_piece: u32, restart: bool) {
+    pub fn fetch_response(&mut self, now: f64, fetch: u32, first_piece: u32, restart: bool, mirror: bool) {
+        if mirror {
+            self.swarm.fetch_mirrored(Fetch(fetch));
+        }
         if restart {
             self.assembly.restart_fetch(Fetch(fetch));
         }
@@ -215,10 +219,14 @@ impl Engine {
         self.drain(now);
     }
 
-    /// A transfer failed; `status` 0 is a network error.
+    /// A transfer failed; `status` 0 is a network error. `elsewhere`: there is another place to fetch it from.
     #[wasm_bindgen(js_name = fetchFailed)]
-    pub fn fetch_failed(&mut self, now: f64, fetch: u32, status: u16) {
-        self.swarm.fetch_failed(millis(now), Fetch(fetch), status);
+    pub fn fetch_failed(&mut self, now: f64, fetch: u32, status: u16, elsewhere: bool) {
+        if elsewhere {
+            self.swarm.fetch_lost(millis(now), Fetch(fetch));
+        } else {
+            self.swarm.fetch_failed(millis(now), Fetch(fetch), status);
+        }
         self.drain(now);
     }
 
@@ -228,11 +236,12 @@ impl Engine {
         self.drain(now);
     }
 
-    /// A piece list arrived; an empty one stands for none.
+    /// A piece list arrived; an empty one stands for none. False if it is a wrong one.
     #[wasm_bindgen(js_name = listFetched)]
-    pub fn list_fetched(&mut self, now: f64, fetch: u32, list: &[u8]) {
-        self.swarm.list_fetched(millis(now), Fetch(fetch), (!list.is_empty()).then_some(list));
+    pub fn list_fetched(&mut self, now: f64, fetch: u32, list: &[u8]) -> bool {
+        let fits = self.swarm.list_fetched(millis(now), Fetch(fetch), (!list.is_empty()).then_some(list));
         self.drain(now);
+        fits
     }
 
     /// A neighbour's description, checked and without the candidates that may not be tried; `undefined` if it is
@@ -454,9 +463,10 @@ fn locator(url: &str, start: f64, end: f64) -> Locator {
     Locator { url: url.to_owned(), range }
 }
 
+/// A peer, or -1 less the number of a transfer.
 fn peer_of(source: Source) -> f64 {
     match source {
-        Source::Fetch(_) => -1.0,
+        Source::Fetch(fetch) => -1.0 - f64::from(fetch.0),
         Source::Peer(peer, _) => f64::from(peer.0),
     }
 }

@@ -465,7 +465,7 @@ impl Swarm {
         }
         entry.used = now;
         let column = match source {
-            Source::Fetch(_) => 0,
+            Source::Fetch(fetch) => self.transfers.get(&fetch).map_or(0, Transfer::column),
             Source::Peer(peer, _) => match self.neighbours.get(&peer).map(|n| n.kind) {
                 Some(PeerKind::Mirror) => 2,
                 Some(PeerKind::Edge) => 3,

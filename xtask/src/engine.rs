@@ -23,7 +23,7 @@ use crate::{
 
 /// Most bytes that a page may load before it can share (`marea.js` and `marea.wasm`, gzip): what they are now and two
 /// percent, so that any growth is somebody's decision. The goal is 75,000 (docs/architecture.md).
-const BUDGET: usize = 114_000;
+const BUDGET: usize = 115_500;
 
 /// WebAssembly features that rustc uses today and every browser with WebRTC data channels has had for years.
 const WASM_FEATURES: [&str; 6] = [

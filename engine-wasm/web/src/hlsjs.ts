@@ -17,7 +17,9 @@ import type {
 } from "hls.js";
 import { fetchTransport } from "./http.js";
 import type { HttpTransport, LoadTiming, Locator } from "./host-types.js";
+import { MIRROR_PATIENCE_MS } from "./limits.js";
 import type { Options } from "./options.js";
+import { WITHDRAWN } from "./playlists.js";
 import { type PlayerSide, Session } from "./session.js";
 import { absolute } from "./urls.js";
 
@@ -174,7 +176,7 @@ class Adapter implements PlayerSide {
   }
 
   /** A source was set, perhaps another one than before. */
-  private source(url: string): void {
+  source(url: string): void {
     const changed = this.url !== null && this.url !== url;
     this.url = url;
     const { session } = this;
@@ -258,26 +260,57 @@ class PlaylistLoader extends BaseLoader {
 
   load(context: LoaderContext, config: LoaderConfiguration, callbacks: LoaderCallbacks<LoaderContext>): void {
     this.context = context;
-    const session = this.adapter?.session;
     const { type } = context as PlaylistLoaderContext;
+    // The player's loader hears of a new source before we do.
+    if ((type as string) === "manifest") guard(() => this.adapter?.source(context.url));
+    const session = this.adapter?.session;
     if (!session || (type as string) === "subtitleTrack") return this.inner.load(context, config, callbacks);
+    let over = false;
+    const succeed: LoaderCallbacks<LoaderContext>["onSuccess"] = (response, stats, given, details) => {
+      over = true;
+      const { data, url } = response;
+      const first = (type as string) === "manifest";
+      const proving =
+        typeof data === "string" ? guard(() => session.sawPlaylist(url || context.url, data, first)) : null;
+      if (!proving) return callbacks.onSuccess(response, stats, given, details);
+      void proving.then(() => {
+        if (this.context) callbacks.onSuccess(response, stats, given, details);
+      });
+    };
+    /** Takes it from a mirror; `fail` if none has it. */
+    const mirrored = async (fail?: () => void): Promise<void> => {
+      const text = over ? null : await session.mirrored(context.url);
+      if (over || !this.context) return;
+      if (text === null) return fail?.();
+      over = true;
+      this.inner.abort();
+      const { stats } = this;
+      const { loading } = stats;
+      loading.end = performance.now();
+      loading.first ||= loading.end;
+      stats.loaded = stats.total = text.length;
+      // The abort was ours.
+      stats.aborted = false;
+      succeed({ url: context.url, data: text, code: 200 }, stats, context, null);
+    };
+    setTimeout(mirrored, MIRROR_PATIENCE_MS);
     this.inner.load(context, config, {
       ...callbacks,
-      onSuccess: (response, stats, given, details) => {
-        const { data, url } = response;
-        const first = (type as string) === "manifest";
-        const proving =
-          typeof data === "string" ? guard(() => session.sawPlaylist(url || context.url, data, first)) : null;
-        if (!proving) return callbacks.onSuccess(response, stats, given, details);
-        void proving.then(() => {
-          if (this.context) callbacks.onSuccess(response, stats, given, details);
-        });
-      },
+      onSuccess: (...given) => over || succeed(...given),
       onError: (error, given, details, stats) => {
         guard(() => session.playlistFailed(context.url, error.code));
-        callbacks.onError(error, given, details, stats);
+        const fail = (): void => callbacks.onError(error, given, details, stats);
+        if (WITHDRAWN.includes(error.code)) fail();
+        else void mirrored(fail);
       },
+      onTimeout: (...given) => void mirrored(() => callbacks.onTimeout(...given)),
+      onAbort: (...given) => over || callbacks.onAbort?.(...given),
     });
+  }
+
+  override abort(): void {
+    this.context = null;
+    super.abort();
   }
 }
 

@@ -22,17 +22,24 @@ export interface HttpRequest {
 
 /** What `HttpTransport` tells about one transfer. Exactly one of `end` and `error` is called, unless aborted. */
 export interface HttpSink {
-  /** Status and headers are in. `offset` is the resource offset of the first byte that follows: `range.start` for a 206, 0 for a 200. */
-  response(status: number, offset: number): void;
+  /** Status and headers are in. `offset` is the resource offset of the first byte that follows: `range.start` for a 206, 0 for a 200. `mirror`: not the playlist's own host answers. */
+  response(status: number, offset: number, mirror?: boolean): void;
   data(bytes: Uint8Array): void;
   end(): void;
-  /** HTTP status, or 0 for a network failure. `timeout` for one that took too long. */
-  error(status: number, message: string, timeout?: boolean): void;
+  /** HTTP status, or 0 for a network failure. `timeout` for one that took too long. `elsewhere`: another place would be asked. */
+  error(status: number, message: string, timeout?: boolean, elsewhere?: boolean): void;
+}
+
+/** A transfer under way. */
+export interface HttpHandle {
+  abort(): void;
+  /** What it brought is not what its hash says. */
+  refuse?(): void;
 }
 
 /** How bytes come by HTTP. `http.ts` has the default over `fetch`; `hlsjs.ts` wraps a page's own loader. */
 export interface HttpTransport {
-  start(request: HttpRequest, sink: HttpSink): { abort(): void };
+  start(request: HttpRequest, sink: HttpSink): HttpHandle;
 }
 
 /** A transfer that the player's first requests began before wasm was there; handed to the swarm later (`adopt`). */
@@ -91,6 +98,8 @@ export interface HostConfig {
   signaling: string[];
   /** Shared by every request of this video. */
   http: HttpTransport;
+  /** By it media and piece lists are fetched that are checked: `http`, or whatever mirror is faster. */
+  media: HttpTransport;
   /** SHA-256 of bytes `[start, end)` of a resource, where hashes stand beside the playlists. */
   digest(url: string, start: number, end: number): Uint8Array | undefined;
   minViewers: number;

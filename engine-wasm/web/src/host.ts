@@ -61,13 +61,14 @@ class Host implements SwarmHost {
   ) {
     const { memoryLimit, uploadLimit, maxUploadRatio } = config;
     this.limits = { memoryLimit, uploadLimit, maxUploadRatio };
-    this.transfers = new Transfers(config.http, {
-      response: (fetch, piece, restart) => this.run((core, now) => core.fetchResponse(now, fetch, piece, restart)),
+    this.transfers = new Transfers(config.media, {
+      response: (fetch, piece, restart, mirror) =>
+        this.run((core, now) => core.fetchResponse(now, fetch, piece, restart, mirror)),
       data: (fetch, object, bytes) => this.received(fetch, object, bytes),
       end: (fetch) => this.run((core, now) => core.fetchEnd(now, fetch)),
-      failed: (fetch, object, status, message, timeout) => {
+      failed: (fetch, object, status, message, timeout, elsewhere) => {
         this.failures.set(object, { message, timeout });
-        this.run((core, now) => core.fetchFailed(now, fetch, status));
+        this.run((core, now) => core.fetchFailed(now, fetch, status, elsewhere));
       },
       list: (fetch, bytes) => this.run((core, now) => core.listFetched(now, fetch, bytes)),
       noRange: (url) => {
@@ -442,6 +443,7 @@ class Host implements SwarmHost {
       },
       reloadPlaylist: (url) => later(() => events.reloadPlaylist(url)),
       refused: (what, object, peer) => {
+        if (peer < 0) this.transfers.refuse(-1 - peer);
         const kind = what === 0 ? "piece" : what === 1 ? "list" : "object";
         const detail = { kind, ...who(peer), url: this.urls.get(object) ?? "" } as const;
         later(() => events.integrity(detail));

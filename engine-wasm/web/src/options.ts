@@ -13,6 +13,7 @@ export interface Options {
   maxUploadRatio: number | null;
   memoryLimit: number;
   publicKey: string[];
+  mirrors: string[];
   token: (() => Promise<string | null>) | null;
   sha256Url: string | null;
   iceServers: RTCIceServer[] | null;
@@ -37,6 +38,8 @@ export const DEFAULTS: Readonly<Options> = {
   // Some minutes of HD. Phones kill pages that hold more than a few hundred MB.
   memoryLimit: isPhone() ? 96e6 : 256e6,
   publicKey: [],
+  // None: only who pins a key can check what they give.
+  mirrors: [],
   token: null,
   sha256Url: null,
   // Null: what signaling names, which is its own STUN. No third party learns of the viewer.
@@ -113,6 +116,7 @@ const RULES: { [Name in keyof Options]: Rule<NonNullable<Options[Name]>> } = {
   maxUploadRatio: number("a number from 0", (value) => value >= 0),
   memoryLimit: quantity('bytes, such as "256mb" or 256000000', { "": 1, b: 1, kb: 1e3, mb: 1e6, gb: 1e9 }),
   publicKey: list("ed25519:<base64url>, several by comma", (key) => /^ed25519:[\w-]{43}$/.test(key)),
+  mirrors: list("one or more http: or https: URLs", (url) => /^https?:\/\/./.test(url)),
   token: {
     read: (value) => {
       if (typeof value === "string" && value !== "") return async () => value;

@@ -17,7 +17,10 @@ import {
   type Locator,
   type SwarmHost,
 } from "./host-types.js";
+import { fetchTransport } from "./http.js";
+import { Mirrors } from "./mirrors.js";
 import { DEFAULTS, type Options, pageOptions, readAttributes, readOptions } from "./options.js";
+import { MIRROR_PATIENCE_MS } from "./limits.js";
 import { Playback } from "./playback.js";
 import { isDelta, isLive, isMultivariant, type MainTag, mainTag, Rereader, updateUrl, WITHDRAWN } from "./playlists.js";
 import { effect, type Reason } from "./reasons.js";
@@ -103,6 +106,8 @@ export class Session extends EventTarget {
   private live = false;
   /** The playlist that the player was given, after redirects. */
   private mainUrl = "";
+  /** Other places that have the files, and may be asked. */
+  private mirrors: Mirrors | null = null;
   /** Texts whose signature fits a pinned key. */
   private signed = new Set<string>();
   private early = new Set<EarlyLoad | EarlyFetch>();
@@ -286,9 +291,11 @@ export class Session extends EventTarget {
       token,
       sha256Url,
       publicKey,
+      mirrors,
     }: Options): unknown[] => [
       signaling.join(),
       publicKey.join(),
+      mirrors.join(),
       sha256Url,
       videoId,
       minViewers,
@@ -300,6 +307,7 @@ export class Session extends EventTarget {
     if (identity(after).some((value, at) => value !== old[at])) {
       this.failure = null;
       this.digests = null;
+      this.mirrors = null;
       this.signed.clear();
       this.dropHost();
     }
@@ -470,15 +478,22 @@ export class Session extends EventTarget {
     return this.options.publicKey.length > 0;
   }
 
-  /** Checks the signature of a text. One that does not fit ends all sharing: the page is not given what it demands. */
+  /** What is wrong with the signature of a text; null if nothing is. */
+  private async check(url: string, text: string, own = true): Promise<Reason | null> {
+    const { hash } = await loadCore();
+    const keys = this.options.publicKey;
+    const said = mainTag(text)?.video;
+    // A mirror has no say in which video it is that the page shows.
+    const video = this.playlists.get(this.mainUrl)?.tag?.video ?? (own ? said : this.videoId()) ?? "";
+    const name = said === video ? nameOf(this.mainUrl, url) : null;
+    return checkSignature(text, { keys, video, name }, hash, own);
+  }
+
+  /** Looks at the signature of a text. One that does not fit ends all sharing: the page is not given what it demands. */
   private async prove(url: string, text: string): Promise<void> {
     const attempt = this.attempt;
     try {
-      const { hash } = await loadCore();
-      const own = mainTag(text)?.video;
-      const video = this.playlists.get(this.mainUrl)?.tag?.video ?? own ?? "";
-      const name = own === video ? nameOf(this.mainUrl, url) : null;
-      const problem = await checkSignature(text, { keys: this.options.publicKey, video, name }, hash);
+      const problem = await this.check(url, text);
       if (attempt !== this.attempt) return;
       if (problem)
         this.fail(problem, `${url} is not signed with a key that this page pins, or by one of another playlist`);
@@ -486,6 +501,36 @@ export class Session extends EventTarget {
     } catch (error) {
       if (attempt === this.attempt) this.fail(error instanceof HostError ? error.reason : "no-wasm", String(error));
     }
+  }
+
+  /** The mirrors, where they are of use: what they bring can be checked by signed hashes alone. */
+  private elsewhere(): Mirrors | null {
+    const { mirrors, sha256Url } = this.options;
+    if (!this.pinned || sha256Url || mirrors.length === 0 || !/^https?:/.test(this.mainUrl)) return null;
+    return (this.mirrors ??= new Mirrors(
+      this.mainUrl,
+      this.http(),
+      this.rate.measure(fetchTransport({ credentials: "omit" })),
+      mirrors,
+    ));
+  }
+
+  /** The playlist `url` as a mirror has it, if its owner's signature makes it as good; null if none has. */
+  async mirrored(url: string): Promise<string | null> {
+    if (this.blocker() !== null) return null;
+    const take = async (copy: string): Promise<string> => {
+      const signal = AbortSignal.timeout(MIRROR_PATIENCE_MS);
+      const text = await (await fetch(copy, { credentials: "omit", cache: "no-cache", signal })).text();
+      const problem = await this.check(playlistUrl(url, this.url), text, false);
+      if (problem) {
+        this.fire("error", { code: problem, message: `${copy} is refused`, fatal: false });
+        throw problem;
+      }
+      this.signed.add(text);
+      return text;
+    };
+    // Whoever is first, of those whose text fits.
+    return Promise.any((this.elsewhere()?.copies(absolute(url, this.url)) ?? []).map(take)).catch(() => null);
   }
 
   private join(): void {
@@ -513,6 +558,7 @@ export class Session extends EventTarget {
       videoId,
       signaling,
       http: this.http(),
+      media: this.elsewhere() ?? this.http(),
       digest: (url, start, end) => this.digests?.digest(url, start, end),
       ...{ minViewers, uploadLimit, maxUploadRatio, memoryLimit, iceServers, peers, token },
       pinned: this.pinned,

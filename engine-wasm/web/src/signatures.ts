@@ -32,16 +32,20 @@ export function nameOf(main: string, url: string): string | null {
   }
 }
 
+/** The highest SEQ that this page has seen, by KEY, VIDEO and NAME. */
+const highest = new Map<string, number>();
+
 /**
- * Checks the signature in the last line. Neither EXPIRES nor SEQ is looked at: they are for what comes from elsewhere than
- * the playlist's own origin.
+ * Checks the signature in the last line.
  * @param hash BLAKE3 of a text's UTF-8.
+ * @param own It comes from the playlist's own origin, where neither EXPIRES nor SEQ counts.
  * @returns Null if it fits; else nothing of the text may be shared, and why.
  */
 export async function checkSignature(
   text: string,
   { keys, video, name }: Expected,
   hash: (text: string) => Uint8Array,
+  own = true,
 ): Promise<Reason | null> {
   const start = text.lastIndexOf("\n", text.length - 2) + 1;
   const [, list] = /^#EXT-X-MAREA-SIGNATURE:(.*)\r?\n?$/.exec(text.slice(start)) ?? [];
@@ -61,10 +65,15 @@ export async function checkSignature(
     return "insecure-page";
   }
   try {
-    return (await crypto.subtle.verify("Ed25519", imported, bytes(signature), message)) ? null : "signature-invalid";
+    if (!(await crypto.subtle.verify("Ed25519", imported, bytes(signature), message))) return "signature-invalid";
   } catch {
     return "signature-invalid";
   }
+  const place = [key, video, name].join("\n");
+  const seen = highest.get(place) ?? 0;
+  if (!own && (Number(expires) <= Date.now() || Number(seq) < seen)) return "signature-invalid";
+  highest.set(place, Math.max(seen, Number(seq)));
+  return null;
 }
 
 /** @throws If it is no base64url. */

@@ -1,16 +1,24 @@
 /** HTTP transfers that the core asks for, and those that the page began before the core was there. */
 
-import type { EarlyFetch, HttpTransport } from "./host-types.js";
+import type { EarlyFetch, HttpHandle, HttpTransport } from "./host-types.js";
 import { PIECE_SIZE } from "./store.js";
 
 /** The core's ears for transfers; see `Engine` of the binding. */
 export interface TransferEvents {
-  response(fetch: number, firstPiece: number, restart: boolean): void;
+  response(fetch: number, firstPiece: number, restart: boolean, mirror: boolean): void;
   data(fetch: number, object: number, bytes: Uint8Array): void;
   end(fetch: number): void;
-  failed(fetch: number, object: number, status: number, message: string, timeout: boolean): void;
-  /** Empty if there is none to be had. */
-  list(fetch: number, bytes: Uint8Array): void;
+  failed(
+    fetch: number,
+    object: number,
+    status: number,
+    message: string,
+    timeout: boolean,
+    /** There is another place to fetch it from. */
+    elsewhere: boolean,
+  ): void;
+  /** Empty if there is none to be had. False if it is a wrong one. */
+  list(fetch: number, bytes: Uint8Array): boolean | undefined;
   /** The server does not do byte ranges. */
   noRange(url: string): void;
 }
@@ -33,7 +41,7 @@ export interface MediaFetch {
 /** A transfer under way. Its transport may report, and it may be aborted, before its handle is known. */
 class Running {
   private aborted = false;
-  private handle: { abort(): void } | null = null;
+  handle: HttpHandle | null = null;
 
   /** `body`: what came so far, kept only for `reload`: it may have to be played though it misses its hash. */
   constructor(readonly body: Uint8Array[] | null) {}
@@ -43,7 +51,7 @@ class Running {
     this.handle?.abort();
   }
 
-  hold(handle: { abort(): void }): void {
+  hold(handle: HttpHandle): void {
     this.handle = handle;
     if (this.aborted) handle.abort();
   }
@@ -95,7 +103,7 @@ export class Transfers {
           if (early.state === "loading") return;
           this.running.delete(fetch);
           if (early.state === "done") this.events.end(fetch);
-          else this.events.failed(fetch, object, 0, `the first request for ${early.locator.url} failed`, false);
+          else this.events.failed(fetch, object, 0, `the first request for ${early.locator.url} failed`, false, false);
         }
       }
     };
@@ -114,6 +122,11 @@ export class Transfers {
     for (const fetch of [...this.running.keys()]) this.abort(fetch);
   }
 
+  /** What it brought misses its hash. */
+  refuse(fetch: number): void {
+    this.running.get(fetch)?.handle?.refuse?.();
+  }
+
   /** The whole body of a `reload` transfer that has just ended. */
   body(fetch: number): ArrayBuffer | null {
     const body = this.running.get(fetch)?.body;
@@ -130,19 +143,19 @@ export class Transfers {
       tell();
       this.running.delete(fetch);
     };
-    const fail = (status: number, message: string, timeout = false): void =>
-      finish(() => this.events.failed(fetch, object, status, message, timeout));
+    const fail = (status: number, message: string, timeout = false, elsewhere = false): void =>
+      finish(() => this.events.failed(fetch, object, status, message, timeout, elsewhere));
     const handle = this.http.start(
       { url, ...(ranged ? { range: { start, end } } : {}), ...(request.reload ? { reload: true } : {}) },
       {
-        response: (status, offset) => {
+        response: (status, offset, mirror = false) => {
           if (!live()) return;
-          if (ranged && status === 200) this.events.noRange(url);
-          if (offset === start) return this.events.response(fetch, firstPiece, false);
+          if (ranged && status === 200 && !mirror) this.events.noRange(url);
+          if (offset === start) return this.events.response(fetch, firstPiece, false, mirror);
           if (offset === 0 && base === 0) {
             // The whole resource comes instead of a part: it is used from its start.
             left = size;
-            return this.events.response(fetch, 0, true);
+            return this.events.response(fetch, 0, true, mirror);
           }
           fail(0, `${url} was answered from byte ${offset}, bytes from ${start} were asked for`);
           running.abort();
@@ -161,8 +174,8 @@ export class Transfers {
         end: () => {
           if (live()) finish(() => this.events.end(fetch));
         },
-        error: (status, message, timeout) => {
-          if (live()) fail(status, message, timeout);
+        error: (status, message, timeout, elsewhere) => {
+          if (live()) fail(status, message, timeout, elsewhere);
         },
       },
     );
@@ -175,7 +188,7 @@ export class Transfers {
     const finish = (bytes = new Uint8Array(0)): void => {
       if (this.running.get(fetch) !== running) return;
       this.running.delete(fetch);
-      this.events.list(fetch, bytes);
+      if (this.events.list(fetch, bytes) === false && bytes.length > 0) running.handle?.refuse?.();
     };
     const handle = this.http.start(
       { url, ...(ranged ? { range: { start, end: start + len } } : {}) },

@@ -19,6 +19,8 @@ export interface MareaOptions {
   memoryLimit?: number | string;
   /** `ed25519:<base64url>`: playlists must be signed by one of these keys. */
   publicKey?: string | string[];
+  /** URLs that stand for the playlist's origin: what is at `https://origin/a` is at `<mirror>/a` too. With `publicKey` only. */
+  mirrors?: string | string[];
   /** Given to the signaling server at joining; never part of a URL. */
   token?: string | (() => string | null | Promise<string | null>);
   /** PeerTube's hash list. */

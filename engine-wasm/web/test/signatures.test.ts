@@ -23,6 +23,17 @@ test("the vector of the documentation fits", async () => {
   assert.equal(await check(TEXT, { keys: [`ed25519:${"A".repeat(43)}`, KEY] }), null, "any pinned key will do");
 });
 
+test("from elsewhere it has to be unexpired and as new as what was seen", async (t) => {
+  const elsewhere = (text: string, video = VIDEO): ReturnType<typeof checkSignature> =>
+    checkSignature(text, { keys: [KEY], video, name: NAME }, hash, false);
+  t.mock.timers.enable({ apis: ["Date"], now: 1_792_591_999_999 });
+  assert.equal(await elsewhere(TEXT), null);
+  assert.equal(await elsewhere(TEXT), null, "the same again");
+  t.mock.timers.setTime(1_792_592_000_000);
+  assert.equal(await elsewhere(TEXT), "signature-invalid");
+  assert.equal(await check(TEXT), null, "from its own origin it counts");
+});
+
 for (const [what, text, change] of [
   ["no signature", SIGNED, {}],
   ["a changed KEY URI", TEXT.replace("k.key", "evil.key"), {}],

@@ -35,6 +35,8 @@ pub(super) struct Transfer {
     trial: bool,
     /// The host began it before the swarm was there.
     adopted: bool,
+    /// A mirror answers it, whose word counts for nothing.
+    mirror: bool,
 }
 
 impl Transfer {
@@ -49,6 +51,11 @@ impl Transfer {
         let elapsed = now.saturating_sub(since);
         let bytes = self.bytes - self.at_once;
         (elapsed >= config::HTTP_SAMPLE_MS).then(|| elapsed as f64 * f64::from(PIECE_SIZE) / bytes.max(1) as f64)
+    }
+
+    /// Column of [`Entry::brought`](super::object::Entry::brought).
+    pub(super) fn column(&self) -> usize {
+        if self.mirror { 2 } else { 0 }
     }
 
     pub(super) fn covers(&self, piece: u32) -> bool {
@@ -81,6 +88,14 @@ impl Swarm {
         }
     }
 
+    /// A mirror answers this transfer, not the playlist's own host: say so before its bytes. If they miss their hash, they are
+    /// asked for again, which the host is to do elsewhere (it hears [`Action::Refused`]).
+    pub fn fetch_mirrored(&mut self, fetch: Fetch) {
+        if let Some(transfer) = self.transfers.get_mut(&fetch) {
+            transfer.mirror = true;
+        }
+    }
+
     /// Payload bytes arrived.
     pub fn fetch_progress(&mut self, now: Millis, fetch: Fetch, bytes: u32) {
         self.now = self.now.max(now);
@@ -97,7 +112,8 @@ impl Swarm {
             }
         }
         transfer.bytes += u64::from(bytes);
-        self.bytes.http += u64::from(bytes);
+        let column = if transfer.mirror { &mut self.bytes.mirrors } else { &mut self.bytes.http };
+        *column += u64::from(bytes);
     }
 
     /// A whole piece arrived; `cv` is its hash by [`crate::pieces::hash_piece`].
@@ -195,14 +211,8 @@ impl Swarm {
 
     /// The transfer failed; `status` is 0 for a network error.
     pub fn fetch_failed(&mut self, now: Millis, fetch: Fetch, status: u16) {
-        self.touch(now);
-        let Some(transfer) = self.transfers.get(&fetch) else { return };
-        let (object, claim) = (transfer.object, transfer.claim);
-        if let Some((nonce, first)) = claim {
-            let oid = self.entry(object).oid;
-            self.broadcast(&Control::Unclaim { oid, first, nonce, hops: 0 }, None);
-        }
-        self.drop_transfer(fetch);
+        let Some(object) = self.transfers.get(&fetch).map(|transfer| transfer.object) else { return };
+        self.fetch_lost(now, fetch);
         let entry = self.objects.get_mut(object);
         let times = entry.http_failed.map_or(0, |(_, _, times)| times) + 1;
         entry.http_failed = Some((now, status, times));
@@ -211,6 +221,21 @@ impl Swarm {
         }
         if !self.peers_may_bring(object) {
             self.fail(object, status);
+        }
+    }
+
+    /// The transfer ended early, but the host knows another place to fetch from: what is missing is asked for again.
+    pub fn fetch_lost(&mut self, now: Millis, fetch: Fetch) {
+        self.touch(now);
+        self.unclaim(fetch);
+        self.drop_transfer(fetch);
+    }
+
+    /// Gives up the claim that a transfer answers.
+    fn unclaim(&mut self, fetch: Fetch) {
+        if let Some((transfer, (nonce, first))) = self.transfers.get(&fetch).and_then(|t| Some((t, t.claim?))) {
+            let oid = self.entry(transfer.object).oid;
+            self.broadcast(&Control::Unclaim { oid, first, nonce, hops: 0 }, None);
         }
     }
 
@@ -289,10 +314,7 @@ impl Swarm {
         let fetches: Vec<Fetch> =
             self.transfers.iter().filter(|(_, t)| t.object == object && !t.adopted).map(|(&fetch, _)| fetch).collect();
         for fetch in fetches {
-            if let Some((nonce, first)) = self.transfers.get(&fetch).and_then(|transfer| transfer.claim) {
-                let oid = self.entry(object).oid;
-                self.broadcast(&Control::Unclaim { oid, first, nonce, hops: 0 }, None);
-            }
+            self.unclaim(fetch);
             self.abort(fetch);
         }
     }
@@ -351,6 +373,15 @@ impl Swarm {
         let Some(transfer) = self.transfers.get(&fetch) else { return };
         let (object, trial) = (transfer.object, transfer.trial);
         let source = Source::Fetch(fetch);
+        if transfer.mirror {
+            // Only its own lie: the origin has said nothing.
+            self.refused += 1;
+            self.actions.push_back(Action::Refused { source, object, what: Refused::Object });
+            self.unclaim(fetch);
+            self.abort(fetch);
+            self.due = self.now;
+            return;
+        }
         let entry = self.entry(object);
         if entry.unproven.as_ref().is_some_and(|unproven| unproven.giver.is_some()) {
             // Word against word: the whole copy that is fetched now decides.
@@ -434,6 +465,7 @@ impl Transfer {
             claim: None,
             trial: false,
             adopted,
+            mirror: false,
         }
     }
 }

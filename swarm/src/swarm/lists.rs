@@ -54,19 +54,22 @@ impl Swarm {
         }
     }
 
-    /// A piece list arrived by HTTP, or `None` (404, 403, CORS, a page in HTML…): then whole objects are verified.
-    pub fn list_fetched(&mut self, now: Millis, fetch: Fetch, list: Option<&[u8]>) {
+    /// A piece list arrived by HTTP, or `None` (404, 403, CORS, a page in HTML…): then whole objects are verified. False if it
+    /// is not the list that was asked for.
+    pub fn list_fetched(&mut self, now: Millis, fetch: Fetch, list: Option<&[u8]>) -> bool {
         self.touch(now);
         let found =
             self.objects.iter().find(|(_, entry)| entry.list == List::Fetching(fetch)).map(|(object, _)| object);
-        let Some(object) = found else { return };
+        let Some(object) = found else { return true };
         let entry = self.objects.get_mut(object);
         entry.list = List::Missing { http_failed: true };
         if let Some(list) = list.and_then(list_from_bytes)
             && check_list(&list, entry.size, entry.root) == ListCheck::Fits
         {
             self.list_known(object, list);
+            return true;
         }
+        false
     }
 
     /// Part of a list from a neighbour.
