@@ -171,6 +171,18 @@ pub const MISSING_AGE: Duration = Duration::from_secs(30);
 /// Playlists of the origin whose segments are known by name. More than that are made up.
 pub const ORIGIN_PLAYLISTS: usize = 16 * 1024;
 
+/// How often the inbox is looked at. A file that did not change in between is whole.
+pub const INBOX_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Pause before a file of the inbox is tried again that failed for want of room, rights or ffmpeg.
+pub const INBOX_RETRY: Duration = Duration::from_secs(30);
+
+/// Largest upload by the API, in bytes: two hours at the bitrate of a camera.
+pub const MAX_UPLOAD: u64 = 50_000_000_000;
+
+/// Bytes of disk that an upload leaves free.
+pub const SPARE_DISK: u64 = 1_000_000_000;
+
 /// How far ahead of the signatures their sequence numbers are noted on disk, in milliseconds: they must rise over restarts too,
 /// wherever the clock goes, and a note a minute is little work.
 pub const SEQUENCE_AHEAD: u64 = 60_000;
@@ -211,6 +223,10 @@ pub struct Config {
     pub verbatim: bool,
     /// `/.well-known/marea` lists all videos, for mirrors.
     pub list_videos: bool,
+    /// Folder whose media files are packaged into the root.
+    pub inbox: Option<PathBuf>,
+    /// Largest upload by the API, in bytes.
+    pub max_upload: u64,
     /// Folder for hashes, and for ids of videos whose folder cannot be written; [`STATE_FOLDER`] in the root if none.
     pub state: Option<PathBuf>,
     /// URL at which viewers reach this server, such as `https://edge.example`.
@@ -247,6 +263,8 @@ impl Config {
             key: None,
             verbatim: false,
             list_videos: false,
+            inbox: None,
+            max_upload: MAX_UPLOAD,
             state: None,
             public_url: None,
             admin_listen: None,
@@ -307,8 +325,8 @@ pub const LAYERS: Layers = Layers {
             shape: Shape::Text,
             default: None,
             example: "FILE",
-            help: "File with a secret of 16 characters or more that requests which change something carry \
-                   (Authorization: Bearer). Without it there are none. Read again at SIGHUP.",
+            help: "File with a secret of 16 characters or more that requests of the API (/api/v1), and all that change \
+                   something, carry (Authorization: Bearer). Without it there are none. Read again at SIGHUP.",
         },
         Setting {
             key: "listen",
@@ -348,6 +366,21 @@ pub const LAYERS: Layers = Layers {
             example: "",
             help: "List all videos at /.well-known/marea, so that mirrors can copy the site. Off by default: a video may \
                    be known only to those who were given its URL.",
+        },
+        Setting {
+            key: "inbox",
+            shape: Shape::Text,
+            default: None,
+            example: "DIR",
+            help: "Folder whose media files are packaged into --root by ffmpeg as they come: one rendition first, then the \
+                   ladder. They stay where they are. Needs a --root that this user may write to.",
+        },
+        Setting {
+            key: "max-upload",
+            shape: Shape::Text,
+            default: Some("50gb"),
+            example: "50gb",
+            help: "Largest upload by the API. Two hours as a camera writes them fit in the default.",
         },
         Setting {
             key: "state",
@@ -431,6 +464,10 @@ impl Config {
         };
         config.key = values.text("key").map(PathBuf::from);
         config.list_videos = values.switch("list-videos");
+        config.inbox = values.text("inbox").map(PathBuf::from);
+        if let Some(size) = values.text("max-upload") {
+            config.max_upload = byte_size(size).map_err(|reason| values.refuse("max-upload", reason))?;
+        }
         config.state = values.text("state").map(PathBuf::from);
         config.public_url = values.parse("public-url")?;
         if config.public_url.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
@@ -507,6 +544,7 @@ mod tests {
         let config = Config::from_values(&values).unwrap();
         assert_eq!(config.max_connections, MAX_CONNECTIONS);
         assert_eq!(config.cache_size, CACHE_SIZE);
+        assert_eq!(config.max_upload, MAX_UPLOAD);
         assert_eq!(config.listen, ([127, 0, 0, 1], 8080).into());
     }
 }

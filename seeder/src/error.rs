@@ -41,6 +41,14 @@ pub enum SeederError {
     /// The key file cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The inbox cannot be used.
+    #[error("--inbox {}: {source}. Name a folder outside of --root that this user may write to", path.display())]
+    Inbox {
+        /// As given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(#[source] io::Error),

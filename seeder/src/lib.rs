@@ -15,6 +15,7 @@
 
 mod annotate;
 mod answer;
+mod api;
 mod atomic;
 mod body;
 mod catalogue;
@@ -27,6 +28,7 @@ mod error;
 mod files;
 mod hasher;
 mod hashes;
+mod inbox;
 mod index;
 mod keys;
 mod library;

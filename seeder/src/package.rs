@@ -177,10 +177,7 @@ pub fn package(
     }
     let name = source.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let content = fingerprint(source).map_err(at(source))?;
-    let slug = slug::free(&name, |slug| match made(&root.join(slug)) {
-        Some(made) => made.name == name,
-        None => !root.join(slug).exists(),
-    });
+    let slug = slug_for(root, &name);
     let film = root.join(&slug);
     let playlist = format!("{slug}/{}", master::NAME);
     let earlier = made(&film);
@@ -196,13 +193,14 @@ pub fn package(
     let total = renditions.len();
     report(&PackageEvent::Begun { source: source.to_owned(), slug: slug.clone(), renditions });
     let folder = film.join(&content);
-    fs::create_dir_all(&folder).map_err(at(&folder))?;
-    sweep(&folder).map_err(at(&folder))?;
     let mut made = Made { version: 1, name, size: metadata.len(), content: content.clone(), complete: false };
     if earlier.is_none() {
-        // Whose folder it is must be known before there is anything to show.
+        // Whose folder it is must be known before there is anything in it.
+        fs::create_dir_all(&film).map_err(at(&film))?;
         put_json(&film.join(SOURCE_FILE), &made)?;
     }
+    fs::create_dir_all(&folder).map_err(at(&folder))?;
+    sweep(&folder).map_err(at(&folder))?;
 
     let work = encode::Work { source, probed: &probed, folder: &folder, slug: &slug, report };
     let publish = |there: usize, tracks: &encode::Tracks| {
@@ -230,6 +228,17 @@ pub fn package(
     put_json(&film.join(SOURCE_FILE), &made)?;
     remove_older(&film, &content);
     Ok(playlist)
+}
+
+/// Name of the folder in `root` that the file `name` has, or will get.
+pub(crate) fn slug_for(root: &Path, name: &str) -> String {
+    slug::free(name, |slug| match made(&root.join(slug)) {
+        Some(made) => made.name == name,
+        // An empty one is what a run left that was killed at its start.
+        None => {
+            fs::read_dir(root.join(slug)).map_or_else(|_| !root.join(slug).exists(), |mut all| all.next().is_none())
+        }
+    })
 }
 
 /// One packager per root.

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    api::Api,
     config::{
         ACCEPT_PAUSE, Config, DRAIN_TIMEOUT, FIRST_SCAN_TIMEOUT, HEAD_LIMIT, SIGNALING_DRAIN, STATE_FOLDER,
         UNSENT_LIMIT,
@@ -27,6 +28,7 @@ use crate::{
     engine,
     error::SeederError,
     files::Root,
+    inbox::Inbox,
     keys::KeyRing,
     library::Library,
     meter::{Ledger, Meter},
@@ -151,8 +153,10 @@ impl Seeder {
         if let Some(signaling) = signaling.clone() {
             library.on_revoked(move |video| signaling.revoke(video));
         }
+        let inbox = config.inbox.as_deref().map(|folder| inbox(folder, &library)).transpose()?;
+        let api = Api::new(Arc::clone(&library), state.clone(), inbox, config.max_upload);
         let origin = open_origin(&config, state, &library, &metrics).await?;
-        let service = Service::new(Arc::clone(&library), metrics, signaling, origin, settings);
+        let service = Service::new(Arc::clone(&library), metrics, signaling, origin, api, settings);
         service.well_known.set_keys(ring.map(|ring| ring.public()).unwrap_or_default());
         if timeout(FIRST_SCAN_TIMEOUT, library.first_scan()).await.is_err() {
             tracing::info!("the folder is large: it is served while it is still being looked through");
@@ -207,8 +211,26 @@ impl Seeder {
         if let Some(origin) = &service.origin {
             origin.close().await;
         }
+        service.api.stop();
         service.library.stop();
     }
+}
+
+/// Packages what is put into `folder`, which must not be served itself.
+fn inbox(folder: &Path, library: &Arc<Library>) -> Result<Arc<Inbox>, SeederError> {
+    let error = |source| SeederError::Inbox { path: folder.to_owned(), source };
+    std::fs::create_dir_all(folder).map_err(error)?;
+    let root = library.root().path();
+    if folder.canonicalize().map_err(error)?.starts_with(root) {
+        return Err(error(io::Error::new(io::ErrorKind::InvalidInput, "it lies in the folder that is served")));
+    }
+    let published = Arc::downgrade(library);
+    let rescan = move || {
+        if let Some(library) = published.upgrade() {
+            library.rescan();
+        }
+    };
+    Inbox::start(folder, root, rescan).map_err(error)
 }
 
 /// What connections are told.

@@ -15,6 +15,7 @@ use marea_signaling::{ClientAddress, Origins, Signaling};
 
 use crate::{
     answer::{Answer, Representation, Source, preflight, refuse, set, share, text},
+    api::Api,
     body::Body,
     config::{MAX_AGE, MAX_TARGET, VOD_PLAYLIST_AGE},
     engine::{self, EngineFile},
@@ -53,6 +54,8 @@ pub(crate) struct Service {
     pub(crate) well_known: WellKnown,
     /// Where what is not in the folder comes from.
     pub(crate) origin: Option<Arc<Origin>>,
+    /// The catalogue for programs.
+    pub(crate) api: Api,
     settings: RwLock<Arc<Settings>>,
     draining: AtomicBool,
 }
@@ -63,10 +66,11 @@ impl Service {
         metrics: Arc<Metrics>,
         signaling: Option<Signaling>,
         origin: Option<Arc<Origin>>,
+        api: Api,
         settings: Settings,
     ) -> Self {
         let (settings, draining) = (RwLock::new(Arc::new(settings)), AtomicBool::new(false));
-        Self { library, metrics, signaling, well_known: WellKnown::default(), origin, settings, draining }
+        Self { library, metrics, signaling, well_known: WellKnown::default(), origin, api, settings, draining }
     }
 
     pub(crate) fn settings(&self) -> Arc<Settings> {
@@ -98,16 +102,21 @@ impl Service {
             return self.signal(signaling.upgrade(request, peer), ledger);
         }
         let settings = self.settings();
-        let Answer { mut response, kind, cache } = self.route(&request, peer, admin, &settings).await;
+        let (method, origin) = (request.method().clone(), request.headers().get(header::ORIGIN).cloned());
+        let Answer { mut response, kind, cache } = if !admin && Api::is_at(request.uri().path()) {
+            self.api.answer(request, settings.token.as_ref()).await
+        } else {
+            self.route(&request, peer, admin, &settings).await
+        };
         let out = response.headers_mut();
-        share(out, request.headers().get(header::ORIGIN), settings.allow_origin.as_ref());
+        share(out, origin.as_ref(), settings.allow_origin.as_ref());
         set(out, HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
         set(out, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-        if request.method() == Method::HEAD && !response.headers().contains_key(header::CONTENT_LENGTH) {
+        if method == Method::HEAD && !response.headers().contains_key(header::CONTENT_LENGTH) {
             let len = hyper::body::Body::size_hint(response.body()).lower();
             response.headers_mut().insert(header::CONTENT_LENGTH, len.into());
         }
-        if request.method() == Method::HEAD {
+        if method == Method::HEAD {
             *response.body_mut() = Body::Memory(bytes::Bytes::new());
         }
         self.metrics.request(kind, response.status().as_u16(), cache);

@@ -129,7 +129,7 @@ pub(super) fn probe(source: &Path) -> Result<Probed, PackageError> {
         return Err(refused(&format!("its picture of {} × {} is too large", stream.width, stream.height)));
     }
     if stream.width == 0 || stream.height == 0 {
-        return Err(refused("its picture has no size"));
+        return Err(refused("its picture has no size, or one beyond all bounds"));
     }
     if !(duration > 0.0 && duration <= MAX_SECONDS) {
         return Err(refused("it says no length, or one of more than 24 hours"));

@@ -1,11 +1,13 @@
 //! The seeder over loopback: real HTTP, real clips made by ffmpeg, the real program.
 
 mod annotate;
+mod api;
 mod cli;
 mod counters;
 mod delta;
 mod deploy;
 mod doctor;
+mod faults;
 mod http;
 mod layouts;
 mod live;
