@@ -11,6 +11,7 @@
 //! | CPU, memory | of the simulator itself, which is nearly all core |
 
 pub mod calibrate;
+pub mod cpu;
 pub mod film;
 pub mod http;
 pub mod net;

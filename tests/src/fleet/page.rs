@@ -37,7 +37,8 @@ impl World {
                 let bytes = self.film.multivariant_bytes();
                 self.server.playlists += bytes;
                 let first = self.small_answer(index, bytes);
-                self.ask_playlist(index, page.load + first);
+                let load = self.viewers[index].slowly(page.load);
+                self.ask_playlist(index, load + first);
             }
             Role::Mirror => {
                 self.ask_playlist(index, 0);
@@ -104,7 +105,8 @@ impl World {
                 let viewer = &self.viewers[index];
                 let download =
                     2.0 * viewer.access + page.engine_bytes / viewer.down.min(self.scenario.server_each / 8_000.0);
-                self.queue.push(now + page.engine + download as Millis, Event::Engine(index));
+                let engine = viewer.slowly(page.engine);
+                self.queue.push(now + engine + download as Millis, Event::Engine(index));
             }
         }
         if live {
@@ -330,7 +332,7 @@ impl World {
         let now = self.now;
         let listed = self.film.listed_at(load.index);
         let segment_ms = self.scenario.film.segment_ms as f64;
-        let picture = self.scenario.page.picture;
+        let picture = self.viewers[index].slowly(self.scenario.page.picture);
         let viewer = &mut self.viewers[index];
         if self.scenario.film.window.is_some() && listed > viewer.player.came {
             viewer.spread.push((now - listed) as u32);

@@ -2,7 +2,7 @@
 
 use marea_swarm::{Millis, config::Config};
 
-use super::film::FilmSpec;
+use super::{cpu::Cpu, film::FilmSpec};
 
 /// When viewers come.
 #[derive(Clone, Copy, Debug)]
@@ -94,8 +94,16 @@ pub struct Page {
     pub engine_bytes: f64,
 }
 
+/// Compressed bytes of `marea.js` and `marea.wasm` (`cargo xtask build` prints them).
+const ENGINE_BYTES: f64 = 113_000.0;
+
 /// A home computer.
-pub const PAGE: Page = Page { load: 150, engine: 120, picture: 80, engine_bytes: 160_000.0 };
+pub const PAGE: Page = Page { load: 150, engine: 120, picture: 80, engine_bytes: ENGINE_BYTES };
+
+/// The machine of `bench viewers`: fitted to the starts of plain hls.js in docs/benchmarks/viewers.jsonl, alone and in crowds
+/// of two, four and eight, and for `start_shared` to Marea's.
+const BENCH: Cpu =
+    Cpu { cores: 2.0, open: 1_700.0, start: 310.0, cold: 200.0, start_shared: 330.0, settle: 1_500.0, play: 0.12 };
 
 /// One scenario.
 #[derive(Clone, Debug)]
@@ -118,6 +126,8 @@ pub struct Scenario {
     pub network: Network,
     /// Pages and players.
     pub page: Page,
+    /// The machine that all of them share; `None`: each has its own.
+    pub cpu: Option<Cpu>,
     /// The server's line in bits per second, shared by all; `None`: as fast as each wants.
     pub server_line: Option<f64>,
     /// Most bits per second of one connection to the server.
@@ -161,6 +171,7 @@ impl Scenario {
             span: 120_000,
             network: HOME_NETWORK,
             page: PAGE,
+            cpu: None,
             server_line: None,
             server_each: 100e6,
             server_rtt: 10.0,
@@ -242,7 +253,8 @@ impl Scenario {
         let bed = |name, about, film| Self {
             viewers: 4,
             network: LOOPBACK,
-            page: Page { load: 300, engine: 150, picture: 100, engine_bytes: 160_000.0 },
+            page: Page { load: 220, engine: 150, picture: 60, engine_bytes: ENGINE_BYTES },
+            cpu: Some(BENCH),
             server_each: 800e6,
             server_rtt: 0.5,
             ..Self::base(name, about, film)

@@ -120,6 +120,8 @@ pub struct Viewer {
     pub loss: f64,
     /// Its public address.
     pub address: Ipv4Addr,
+    /// How many times longer its start takes than on an idle machine.
+    pub slowed: f64,
     /// It is there.
     pub alive: bool,
     /// It has left for good.
@@ -205,6 +207,7 @@ impl Viewer {
             access: 0.0,
             loss: 0.0,
             address: Ipv4Addr::UNSPECIFIED,
+            slowed: 1.0,
             alive: false,
             gone: false,
             core: None,
@@ -245,6 +248,11 @@ impl Viewer {
     /// Whether it has a picture to show.
     pub fn watches(&self) -> bool {
         matches!(self.role, Role::Viewer | Role::FreeRider)
+    }
+
+    /// What a page's work takes while it starts, in milliseconds, if it takes `ms` on an idle machine.
+    pub fn slowly(&self, ms: Millis) -> Millis {
+        (ms as f64 * self.slowed).round() as Millis
     }
 
     /// A fresh name for a connection.

@@ -137,6 +137,13 @@ impl World {
         let others: f64 = scenario.crowd.iter().map(|(_, share)| share).sum();
         let odds: Vec<f64> =
             std::iter::once(1.0 - others).chain(scenario.crowd.iter().map(|&(_, share)| share)).collect();
+        let starts = match (scenario.cpu, scenario.arrivals) {
+            (Some(cpu), Arrivals::Every(ms)) => {
+                let joins: Vec<f64> = (0..scenario.viewers).map(|index| index as f64 * ms).collect();
+                cpu.starts(&joins, !scenario.http_only)
+            }
+            _ => Vec::new(),
+        };
         let mut at = 0.0;
         for index in 0..scenario.viewers {
             // Drawn from a generator of its own: the same crowd comes with and without Marea.
@@ -168,6 +175,9 @@ impl World {
                 // A different network each.
                 _ => Ipv4Addr::from(0x1000_0000 + (home << 8) + 7),
             };
+            if let Some(start) = starts.get(index) {
+                (at, viewer.slowed) = (start.at, start.slowed);
+            }
             self.viewers.push(viewer);
             let at = at as Millis;
             if at >= scenario.span || (scenario.http_only && !matches!(role, Role::Viewer | Role::FreeRider)) {
