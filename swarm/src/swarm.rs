@@ -102,6 +102,8 @@ pub struct Swarm {
     unknown_claims: Vec<claims::Heard>,
     /// Until when claims are doubted: one came to nothing.
     doubting: Millis,
+    /// Until when a server is raced however slow it is: neighbours were slower.
+    racing: Millis,
     /// From "claim heard" to "group held here", in milliseconds.
     spread: Spread,
     uplink: Uplink,
@@ -160,6 +162,7 @@ impl Swarm {
             claims_heard: VecDeque::new(),
             unknown_claims: Vec::new(),
             doubting: 0,
+            racing: 0,
             spread: Spread::new(config::SPREAD_MS),
             uplink: Uplink::new(now),
             told_uplink: 0,
@@ -447,7 +450,8 @@ impl Swarm {
 
     fn unwant(&mut self, object: Object) {
         self.objects.wanted.remove(&object);
-        self.objects.get_mut(object).wanted_since = None;
+        let entry = self.objects.get_mut(object);
+        (entry.wanted_since, entry.urgent) = (None, None);
     }
 
     /// A piece is verified: keep it, tell the neighbours, deliver what is whole.

@@ -260,3 +260,27 @@ fn a_player_that_will_begin_far_from_its_playhead_starts_at_once() {
     assert!(last.started_at.is_some_and(|ms| ms < 2_500), "started after {:?} ms", last.started_at);
     assert_eq!(last.stalled_ms, 0.0);
 }
+
+#[test]
+fn a_slow_server_is_not_given_up_for_neighbours_that_are_slower() {
+    let stalled = |alone: bool| {
+        let mut world = World::vod(15, SIZE);
+        // It takes 3.5 s to bring 4 s of film, the neighbour a minute.
+        world.server.rate = 170.0;
+        world.link.rate = 10.0;
+        let viewer = if alone {
+            world.join(0)
+        } else {
+            world.join(0);
+            world.run(40_000);
+            world.join(0)
+        };
+        world.run(90_000);
+        world.assert_right();
+        assert_eq!(world.viewers[viewer].delivered.len(), 15, "alone: {alone}");
+        world.viewers[viewer].stalled_ms
+    };
+    assert_eq!(stalled(true), 0.0);
+    let beside = stalled(false);
+    assert!(beside < 5_000.0, "stalled for {beside} ms");
+}

@@ -319,13 +319,17 @@ impl Swarm {
         }
     }
 
-    /// Whether HTTP is too slow to play this object from: as it is now, else as it was lately.
+    /// Milliseconds that a piece of this object takes by HTTP: as it is now, else as it was lately.
+    pub(super) fn http_pace(&self, object: Object) -> Option<f64> {
+        let paces = self.transfers.values().filter(|t| t.object == object).filter_map(|t| t.pace(self.now));
+        paces.max_by(f64::total_cmp).or_else(|| self.http.lately(self.now))
+    }
+
+    /// Whether HTTP is too slow to play this object from.
     pub(super) fn http_is_slow(&self, object: Object) -> bool {
         let entry = self.entry(object);
-        let paces = self.transfers.values().filter(|t| t.object == object).filter_map(|t| t.pace(self.now));
-        let pace = paces.max_by(f64::total_cmp).or_else(|| self.http.lately(self.now));
-        entry.duration_ms > 0.0
-            && pace.is_some_and(|pace| pace * f64::from(entry.count) > config::HTTP_PACE * entry.duration_ms)
+        let slow = |pace: f64| pace * f64::from(entry.count) > config::HTTP_PACE * entry.duration_ms;
+        entry.duration_ms > 0.0 && self.http_pace(object).is_some_and(slow)
     }
 
     /// Gives up transfers that bring what neighbours have or are fetching: a slow server's line is for what nobody has.

@@ -81,6 +81,8 @@ pub(crate) struct Entry {
     pub(crate) listed: Millis,
     /// Since when the player waits for it while it is not whole.
     pub(crate) wanted_since: Option<Millis>,
+    /// When the playhead was about to wait for it, and how many pieces were here then.
+    pub(crate) urgent: Option<(Millis, u32)>,
     /// The player asked for it at least once.
     pub(crate) asked: bool,
     pub(crate) origin: Origin,
@@ -255,6 +257,7 @@ impl Objects {
             requests: Vec::new(),
             listed: now,
             wanted_since: None,
+            urgent: None,
             asked: false,
             origin: Origin::Fits,
             claims: Map::new(),

@@ -150,6 +150,9 @@ impl Swarm {
             self.wake(at + (config::HTTP_RETRY_MS << (times - 1).min(3)));
             return;
         }
+        if want.deadline <= now as f64 + config::GUARD_MS as f64 {
+            self.compare_with_http(object);
+        }
         let crowded = self.crowded(object);
         if crowded {
             self.yield_line(object);
@@ -194,9 +197,23 @@ impl Swarm {
     /// Whether the server is too slow to play from while neighbours have pieces and bring them: then HTTP is for what
     /// nobody has or claims, however near the deadline is.
     pub(super) fn crowded(&self, object: Object) -> bool {
-        self.now < self.entry(object).used + self.claim_life()
+        self.now >= self.racing
+            && self.now < self.entry(object).used + self.claim_life()
             && self.neighbours.values().any(|n| n.open && n.uploads)
             && self.http_is_slow(object)
+    }
+
+    /// The playhead waits for this object, or soon will. Neighbours who bring less of it than the server would are no reason
+    /// to leave a slow server to others: nobody's playback is worse for them.
+    fn compare_with_http(&mut self, object: Object) {
+        let (now, pace) = (self.now, self.http_pace(object));
+        let entry = self.objects.get_mut(object);
+        let have = entry.have.len();
+        let (since, had) = *entry.urgent.get_or_insert((now, have));
+        let waited = now.saturating_sub(since + config::CLAIM_MS) as f64;
+        if pace.is_some_and(|pace| f64::from(have.saturating_sub(had)) * pace < waited) {
+            self.racing = now + config::HTTP_MEMORY_MS;
+        }
     }
 
     /// Whether a neighbour has a piece, or somebody claims it.
