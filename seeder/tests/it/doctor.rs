@@ -366,6 +366,11 @@ async fn a_page_is_looked_at_with_its_policy() {
     let none = proxy.findings("/page", page(good, "<video src=a.m3u8></video>".to_owned())).await;
     assert!(none.len() == 1 && none[0].0 == "script", "{none:?}");
 
+    let gone = html.replace("master.m3u8", "gone.m3u8");
+    assert_ne!(gone, html, "the page names the playlist");
+    let found = without_engine(proxy.findings("/page", page(good, gone)).await);
+    assert!(found.len() == 1 && found[0].0 == "video" && found[0].1.contains("404"), "{found:?}");
+
     let other = KeyRing::create(&folder().path().join("key")).unwrap().signer().public();
     let pinned = html.replace("defer", &format!("defer data-public-key={other}"));
     let found = without_engine(proxy.findings("/page", page(good, pinned)).await);
