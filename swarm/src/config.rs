@@ -56,6 +56,9 @@ pub const UNSENT_BYTES: u32 = 65_536;
 pub const UPLOAD_QUEUE_MS: Millis = 400;
 /// Requests per second that one neighbour may make before it is banned as a flood.
 pub const MAX_REQUESTS_PER_SECOND: u32 = 200;
+/// Bytes of a piece list that count as one request more: so lists alone never bring a neighbour more control bytes than it
+/// would bear from us.
+pub const REQUEST_LIST_BYTES: u32 = 1_024;
 /// New claims per second that one neighbour may bring; more are ignored. A swarm makes a few a second in all, and each is
 /// passed on to everybody.
 pub const MAX_CLAIMS_PER_SECOND: u32 = 20;

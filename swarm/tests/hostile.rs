@@ -137,6 +137,25 @@ fn a_flood_of_requests_is_banned() {
 }
 
 #[test]
+fn a_flood_of_requests_for_long_lists_is_banned() {
+    // 123 pieces: 3 KiB for a question of 12 bytes.
+    for (times, banned) in [(90, 0), (150, 1)] {
+        let mut world = World::vod(3, 8_000_000);
+        let oid = world.playlist.segments[0].object.expect("it has a hash").root.oid();
+        world.join(0);
+        let ask = move |message| match message {
+            Control::Status { .. } => {
+                std::iter::once(message).chain((0..times).map(|_| Control::ListGet { oid })).collect()
+            }
+            other => vec![other],
+        };
+        world.join_as(20_000, Config::default(), control_liar(ask));
+        world.run(25_000);
+        assert_eq!(banned_for(&world, CloseReason::Flood), banned, "{times} times");
+    }
+}
+
+#[test]
 fn garbage_on_either_channel_is_banned() {
     for data in [false, true] {
         let world = swarm_with(Some(Box::new(move |outgoing| match outgoing {

@@ -127,11 +127,7 @@ impl Swarm {
 
     /// Answers LIST_GET.
     pub(super) fn give_list(&mut self, peer: Peer, oid: Oid) {
-        let list = self.objects.by_oid(oid).and_then(|object| {
-            let entry = self.entry(object);
-            entry.known_list().filter(|_| entry.given()).map(<[Cv]>::to_vec)
-        });
-        let Some(list) = list else {
+        let Some(list) = self.list_to_give(oid).map(<[Cv]>::to_vec) else {
             self.send(peer, &Control::List { oid, total: 0, first: 0, values: Vec::new() });
             return;
         };
@@ -139,6 +135,12 @@ impl Swarm {
         for (part, first) in list.chunks(MAX_LIST_ITEMS).zip((0u32..).step_by(MAX_LIST_ITEMS)) {
             self.send(peer, &Control::List { oid, total, first, values: part.to_vec() });
         }
+    }
+
+    /// The list that is here for others.
+    pub(super) fn list_to_give(&self, oid: Oid) -> Option<&[Cv]> {
+        let entry = self.entry(self.objects.by_oid(oid)?);
+        entry.known_list().filter(|_| entry.given())
     }
 
     /// Lists that were asked of a neighbour that is gone.

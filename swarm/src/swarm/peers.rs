@@ -129,13 +129,16 @@ impl Swarm {
             }
             Control::Unclaim { oid, first, nonce, hops } => self.unclaim_heard(peer, oid, first, nonce, hops),
             Control::ListGet { oid } => {
-                if self.request_allowed(peer) {
+                // The answer may be ten thousand times as long as the question, and is outside of the upload's limits.
+                let answer =
+                    self.list_to_give(oid).map_or(0, |list| size_of_val(list) as u32 / config::REQUEST_LIST_BYTES);
+                if self.request_allowed(peer, 1 + answer) {
                     self.give_list(peer, oid);
                 }
             }
             Control::List { oid, total, first, values } => self.list_part(peer, oid, total, first, &values),
             Control::Request { id, oid, first, count, deadline_ms } => {
-                if self.request_allowed(peer) {
+                if self.request_allowed(peer, 1) {
                     self.upload_asked(peer, id, oid, first..first.saturating_add(count), deadline_ms);
                 }
             }
@@ -143,7 +146,7 @@ impl Swarm {
             Control::Busy { id, retry_ms } => self.busy(peer, id, retry_ms),
             // Signed playlists come with mirrors: until then nobody here has one.
             Control::TextGet { name } => {
-                if self.request_allowed(peer) {
+                if self.request_allowed(peer, 1) {
                     self.send(peer, &Control::Text { name, total: 0, offset: 0, part: Vec::new() });
                 }
             }
@@ -162,9 +165,9 @@ impl Swarm {
         }
     }
 
-    fn request_allowed(&mut self, peer: Peer) -> bool {
+    fn request_allowed(&mut self, peer: Peer, cost: u32) -> bool {
         let now = self.now;
-        let allowed = self.neighbours.get_mut(&peer).is_some_and(|n| n.requests_allowed.take(now, 1));
+        let allowed = self.neighbours.get_mut(&peer).is_some_and(|n| n.requests_allowed.take(now, cost));
         if !allowed {
             self.close(peer, CloseReason::Flood);
         }
