@@ -6,6 +6,7 @@
 
 mod bench;
 mod demo;
+mod dist;
 mod engine;
 mod layouts;
 mod media;
@@ -28,6 +29,7 @@ Usage: cargo xtask COMMAND
   build                         build the browser engine into target/engine
   bench viewers [OPTION...]     measure plain hls.js, p2p-media-loader and Marea side by side (docs/benchmarks.md)
   bench fleet [SCENARIO...]     simulate thousands of viewers; --list shows the scenarios, --help the options
+  dist                          build what is shipped into target/dist: programs, engine, npm package, checksums
   media [NAME...]               encode the footage of the demo and the tests into target/media
   help                          this text
 ";
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["build"] => build(),
+        ["dist"] => setup::ensure(setup::Need::Build).and_then(|()| dist::run()),
         ["media", names @ ..] => with_args(media::recipes(names), |recipes| {
             setup::ensure(setup::Need::Media)?;
             media::make(&recipes)
