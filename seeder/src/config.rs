@@ -183,6 +183,51 @@ pub const MAX_UPLOAD: u64 = 50_000_000_000;
 /// Bytes of disk that an upload leaves free.
 pub const SPARE_DISK: u64 = 1_000_000_000;
 
+/// Viewers of one video that are given pieces over WebRTC at once (half as many again are borne). Each costs about 0.5 MB and
+/// keep-alives; viewers pass on what they got, so more would only halve each one's share.
+pub const PEER_NEIGHBOURS: usize = 40;
+
+/// Connections over WebRTC in all: 0.5 GB of memory at most.
+pub const MAX_LINKS: usize = 1_000;
+
+/// Longest time from offer to open channels; signaling forgets an offer by then.
+pub const LINK_OPEN: Duration = Duration::from_secs(30);
+
+/// A connection on which nothing sent has arrived for so long is dead: three losses of one packet in a row take 7 s.
+pub const LINK_PROGRESS: Duration = Duration::from_secs(8);
+
+/// Least and most bytes that lie in the WebRTC stack per connection, under way or not: 256 KiB is what Chromium's socket takes
+/// without loss, and 40 Mbit/s at 50 ms.
+pub const LINK_WINDOW: (usize, usize) = (64 * 1024, 256 * 1024);
+
+/// How long what lies there takes at the connection's pace; control messages wait behind it.
+pub const LINK_WINDOW_TIME: Duration = Duration::from_millis(250);
+
+/// Time over which that pace is measured.
+pub const LINK_RATE_SAMPLE: Duration = Duration::from_millis(200);
+
+/// Time for goodbyes when the program ends.
+pub const LINK_GOODBYE: Duration = Duration::from_millis(50);
+
+/// What an upload limit allows at once after a pause: less than a frame's time at usual limits would leave the line idle.
+pub const UPLOAD_BURST: Duration = Duration::from_millis(50);
+
+/// Kernel buffers of a UDP socket, in bytes: hundreds of connections share it.
+pub const UDP_BUFFER: usize = 1024 * 1024;
+
+/// When STUN servers are asked again: soon, since UDP loses some, then as often as NATs forget (30 s and more).
+pub const STUN_AGAIN: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(20)];
+
+/// First and longest wait before a lost signaling server is tried again; the true one is random, up to it (`docs/protocol.md` §4).
+pub const SIGNALING_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Longest silence of signaling, which pings every 30 s.
+pub const SIGNALING_SILENCE: Duration = Duration::from_secs(90);
+
+/// Life of the tokens that a mirror or an edge signs for itself: it joins at once, and clocks differ.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(600);
+
 /// How far ahead of the signatures their sequence numbers are noted on disk, in milliseconds: they must rise over restarts too,
 /// wherever the clock goes, and a note a minute is little work.
 pub const SEQUENCE_AHEAD: u64 = 60_000;

@@ -436,12 +436,15 @@ fn place(url: &Url) -> Option<String> {
     relative(&format!("{host}{}", url.path()))
 }
 
-/// The playlist as it is read where the copy lies: only what is named by relative paths is found there.
 fn parse_at(list: &List) -> Result<Playlist, MirrorError> {
-    let base = Site::anywhere().url(&list.rel);
+    parse(&list.text, &list.rel)
+}
+
+/// A playlist as it is read where the copy lies: only what is named by relative paths is found there.
+fn parse(text: &str, rel: &str) -> Result<Playlist, MirrorError> {
     let resolve = |base: &str, reference: &str| Some(Url::parse(base).ok()?.join(reference).ok()?.to_string());
-    playlist::parse(&list.text, &base, &resolve)
-        .map_err(|error| MirrorError::Playlist { url: list.rel.clone(), reason: error.to_string() })
+    playlist::parse(text, &Site::anywhere().url(rel), &resolve)
+        .map_err(|error| MirrorError::Playlist { url: rel.to_owned(), reason: error.to_string() })
 }
 
 /// Adds what a media playlist names.

@@ -16,11 +16,13 @@
 //! | `uploads.rs` | answers to neighbours' requests |
 //! | `claims.rs` | who fetches the first copy |
 //! | `lists.rs` | piece lists |
+//! | `disk.rs` | objects that the host has without fetching them |
 //! | `whole.rs` | objects that only the hash of all their bytes proves |
 
 mod action;
 mod bitfield;
 mod claims;
+mod disk;
 mod estimate;
 mod http;
 mod lists;

@@ -1,17 +1,23 @@
 //! `marea-seeder mirror`: copies once, or copies, serves and keeps up.
 
-use std::{env, net::SocketAddr, path::PathBuf};
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use marea_signaling::{message::Kind, token::TokenKey};
 use tokio::{
     signal::unix::{SignalKind, signal},
+    task::block_in_place,
     time::timeout,
 };
 use url::Url;
 
 use marea_seeder::{
-    Config, Mirror, MirrorError, MirrorPlan, Outcome, PublicKey, Seeder,
+    Config, Mirror, MirrorError, MirrorPlan, Outcome, Peer, PeerPlan, PublicKey, Seeder,
     config::{MIRROR_INTERVAL, byte_size, signaling_url},
 };
 
@@ -48,9 +54,39 @@ pub(super) fn command() -> Command {
             Arg::new("signaling")
                 .long("signaling")
                 .value_name("URL")
-                .requires("listen")
                 .value_parser(signaling_url)
-                .help("Signaling server of these videos. Without it this program is one for them, at /signal"),
+                .help(
+                    "Join the swarms of these videos at this signaling server and give viewers pieces over WebRTC, for which no port \
+                     has to be open. Without it, and with --listen, this program is signaling for them, at /signal",
+                ),
+        )
+        .arg(
+            Arg::new("upload-limit")
+                .long("upload-limit")
+                .value_name("RATE")
+                .requires("signaling")
+                .value_parser(rate)
+                .help("Most that is sent over WebRTC, such as 5mbps. Without it half of what the line is found to bear"),
+        )
+        .arg(
+            Arg::new("peer-key")
+                .long("peer-key")
+                .value_name("FILE")
+                .requires("signaling")
+                .value_parser(|path: &str| TokenKey::read(Path::new(path)))
+                .help(
+                    "Ed25519 private key in PEM, to show signaling on another machine that this mirror may join: its public key is \
+                     listed there as `peer-key`",
+                ),
+        )
+        .arg(
+            Arg::new("udp-port")
+                .long("udp-port")
+                .value_name("PORT")
+                .requires("signaling")
+                .default_value("0")
+                .value_parser(value_parser!(u16))
+                .help("UDP port for WebRTC, for a firewall that has to know it; 0 takes a free one"),
         )
         .arg(
             Arg::new("public-key")
@@ -72,7 +108,7 @@ pub(super) fn command() -> Command {
             Arg::new("dry-run")
                 .long("dry-run")
                 .action(ArgAction::SetTrue)
-                .conflicts_with("listen")
+                .conflicts_with_all(["listen", "signaling"])
                 .help("Only say what would be copied"),
         )
 }
@@ -89,6 +125,15 @@ fn site_url(text: &str) -> Result<Url, String> {
     }
 }
 
+/// Bytes per second: a number with kbps, mbps or gbps (powers of 1,000).
+fn rate(text: &str) -> Result<u64, String> {
+    let wrong = || "give a rate such as 5mbps or 800kbps".to_owned();
+    let bits = text.trim().to_ascii_lowercase();
+    let bits = bits.strip_suffix("bps").and_then(|number| byte_size(&format!("{number}b")).ok()).ok_or_else(wrong)?;
+    // Less than that brings nobody a film.
+    if bits < 64_000 { Err("give at least 64kbps".to_owned()) } else { Ok(bits / 8) }
+}
+
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<u8> {
     let root: &PathBuf = matches.get_one("root").context("no root was named")?;
     let plan = MirrorPlan {
@@ -99,25 +144,43 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<u8> {
     };
     let mut mirror =
         Mirror::new(plan).with_context(|| format!("{}: it cannot be a mirror's folder", root.display()))?;
+    let listen = matches.get_one::<SocketAddr>("listen");
+    let signaling = matches.get_one::<String>("signaling");
     tokio::runtime::Runtime::new().context("cannot start threads")?.block_on(async {
-        let Some(listen) = matches.get_one::<SocketAddr>("listen") else {
+        if listen.is_none() && signaling.is_none() {
             let outcomes = if matches.get_flag("dry-run") { mirror.look().await } else { mirror.run().await };
             return Ok(if report(&outcomes) { 0 } else { FAILURE });
-        };
+        }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let mut config = Config::new(root, *listen);
-        config.signaling = matches.get_one("signaling").cloned();
-        config.verbatim = true;
-        config.state = env::var_os("STATE_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let seeder = Seeder::bind(config).await?;
-        let control = seeder.control();
-        announce(&seeder)?;
+        let seeder = match listen {
+            Some(listen) => {
+                let mut config = Config::new(root, *listen);
+                config.signaling = signaling.cloned();
+                config.verbatim = true;
+                config.state = env::var_os("STATE_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from);
+                let seeder = Seeder::bind(config).await?;
+                announce(&seeder)?;
+                Some(seeder)
+            }
+            None => None,
+        };
+        let control = seeder.as_ref().map(Seeder::control);
+        let peer = signaling.map(|url| peer(matches, url)).transpose()?;
         let keep_up = async {
+            // What is here already helps at once, and while the origin is away.
             loop {
+                if let Some(peer) = &peer {
+                    peer.share(block_in_place(|| mirror.films()));
+                }
                 report(&mirror.run().await);
-                control.rescan();
+                if let Some(peer) = &peer {
+                    peer.share(block_in_place(|| mirror.films()));
+                }
+                if let Some(control) = &control {
+                    control.rescan();
+                }
                 // SIGHUP: now.
                 let _ = timeout(MIRROR_INTERVAL, hangup.recv()).await;
             }
@@ -128,12 +191,26 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<u8> {
                 _ = interrupt.recv() => {}
             }
         };
+        let serve = async {
+            match seeder {
+                Some(seeder) => seeder.run(stop).await,
+                None => stop.await,
+            }
+        };
         tokio::select! {
-            () = seeder.run(stop) => {}
+            () = serve => {}
             () = keep_up => {}
         }
         Ok(0)
     })
+}
+
+fn peer(matches: &ArgMatches, signaling: &str) -> anyhow::Result<Peer> {
+    let mut plan = PeerPlan::new(Url::parse(signaling).context("the URL of signaling")?, Kind::Mirror);
+    plan.upload_limit = matches.get_one("upload-limit").copied();
+    plan.key = matches.get_one("peer-key").cloned();
+    plan.port = matches.get_one("udp-port").copied().unwrap_or(0);
+    Peer::start(plan).context("cannot start a thread for WebRTC")
 }
 
 /// Says what became of each; whether all is well.

@@ -1,18 +1,20 @@
 //! What of a mirrored video is served, and what is taken down again: playlists put down last and taken away first.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
-use marea_swarm::playlist::{self, Playlist};
+use marea_swarm::playlist::Playlist;
 use url::Url;
 
-use super::{Found, Mirror, MirrorError, STATE_FILE, files, line, place};
+use super::{Found, Mirror, MirrorError, STATE_FILE, files, line, parse, place};
 use crate::{
     atomic,
     files::ID_FILE,
     index::{self, Site},
+    peer::{Film, Part},
     sign::{self, PublicKey, now_ms},
     video,
 };
@@ -55,6 +57,34 @@ impl Mirror {
         Ok(())
     }
 
+    /// The videos that are here whole and whose signatures count, for a [`Peer`](crate::Peer) to share. Looks at the disk.
+    pub fn films(&self) -> Vec<Film> {
+        let mut films: BTreeMap<String, Film> = BTreeMap::new();
+        for rel in self.memory.lists.keys() {
+            // One that was taken down, since its signature has expired or its video was withdrawn, is not there.
+            let Ok(text) = fs::read_to_string(self.plan.root.join(rel)) else { continue };
+            let Ok(Playlist::Media(media)) = parse(&text, rel) else { continue };
+            let Some(tag) = &media.tag else { continue };
+            let film = films.entry(tag.video.clone()).or_insert_with(|| Film {
+                video: tag.video.clone(),
+                lists: Vec::new(),
+                parts: Vec::new(),
+            });
+            for (locator, object) in media.locators() {
+                let Some(file) = Site::anywhere().file(&locator.url) else { continue };
+                let path = self.plan.root.join(&file);
+                let start = locator.range.map_or(0, |range| range.start);
+                match Part::find(locator, object, &path, start, &files::pieces(&path)) {
+                    Ok(part) => film.parts.push(part),
+                    // It was checked when it was copied, and will be again: the next pass mends it.
+                    Err(error) => tracing::warn!(path = %path.display(), %error, "it is not shared"),
+                }
+            }
+            film.lists.push(media.into());
+        }
+        films.into_values().collect()
+    }
+
     /// Takes down what must not be given on any more: a signature on it has expired. Media stays: a new one may come.
     pub(super) fn expire(&self) {
         let now = now_ms();
@@ -78,11 +108,10 @@ impl Mirror {
         // Hidden, it tells a run after one that was killed here what is left to delete.
         hide(&root.join(&rel))?;
         let site = Site::anywhere();
-        let resolve = |base: &str, reference: &str| Some(Url::parse(base).ok()?.join(reference).ok()?.to_string());
         let read = |rel: &str| {
             let path = root.join(rel);
             let text = fs::read_to_string(&path).or_else(|_| fs::read_to_string(files::partial(&path))).ok()?;
-            playlist::parse(&text, &site.url(rel), &resolve).ok()
+            parse(&text, rel).ok()
         };
         let mut lists = read(&rel).map(|main| index::children(&main, &site)).unwrap_or_default();
         lists.push(rel.clone());

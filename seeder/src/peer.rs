@@ -1,0 +1,109 @@
+//! The seeder as a WebRTC peer: it joins the swarms of videos that lie on its disk and gives their pieces to viewers, with no
+//! certificate, no open port and nothing to be trusted: all connections go out, and whoever takes a piece checks it.
+//!
+//! What it says to whom is decided by the core that also runs in browsers ([`marea_swarm`]); the WebRTC stack is `str0m`, which
+//! like the core has no socket and no clock. All of it runs on one thread of its own, so that a slow disk holds up nothing else.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `shelf.rs` | the videos on disk |
+//! | `signal.rs` | the messages of signaling and the socket |
+//! | `net.rs` | UDP sockets, our addresses by STUN |
+//! | `link.rs` | one WebRTC connection |
+//! | `room.rs` | one video's swarm |
+//! | `driver.rs` | what drives them all |
+
+mod driver;
+mod link;
+mod net;
+mod room;
+mod shelf;
+mod signal;
+
+use std::{io, thread};
+
+use marea_signaling::{message::Kind, token::TokenKey};
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::mpsc;
+use url::Url;
+
+use driver::Driver;
+
+pub use shelf::Film;
+pub(crate) use shelf::Part;
+
+/// How a peer is run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PeerPlan {
+    /// WebSocket URL of signaling.
+    pub signaling: Url,
+    /// What it is: a mirror or an edge.
+    pub kind: Kind,
+    /// Most bytes that it sends per second to all viewers together. Without it half of what the line is found to bear.
+    pub upload_limit: Option<u64>,
+    /// Signs a token for each join: what signaling on another machine asks of mirrors and edges.
+    pub key: Option<TokenKey>,
+    /// UDP port; 0 takes a free one.
+    pub port: u16,
+    /// Bytes of pieces that were sent.
+    pub(crate) sent: Counter,
+}
+
+impl PeerPlan {
+    /// A peer of this kind, with no limit, no key and any port.
+    pub fn new(signaling: Url, kind: Kind) -> Self {
+        Self { signaling, kind, upload_limit: None, key: None, port: 0, sent: Counter::default() }
+    }
+}
+
+/// A running peer. Dropping it says goodbye to every neighbour.
+pub struct Peer {
+    films: Option<mpsc::UnboundedSender<Vec<Film>>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Peer {
+    /// Starts it, with nothing to share yet.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(plan: PeerPlan) -> io::Result<Self> {
+        let (films, orders) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run = move || match Driver::new(plan) {
+            Some(driver) => runtime.block_on(driver.run(orders)),
+            None => tracing::error!("no certificate can be made: nothing is shared over WebRTC"),
+        };
+        let thread = thread::Builder::new().name("webrtc".to_owned()).spawn(run)?;
+        Ok(Self { films: Some(films), thread: Some(thread) })
+    }
+
+    /// Shares exactly these videos from now on.
+    pub fn share(&self, films: Vec<Film>) {
+        if let Some(sender) = &self.films {
+            // It ends only with us.
+            let _ = sender.send(films);
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.films.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Random bytes.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // Without randomness there is no security at all; the system always has some once it runs.
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        tracing::error!(%error, "the system has no random numbers");
+        std::process::abort();
+    }
+    bytes
+}

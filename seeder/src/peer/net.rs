@@ -1,0 +1,278 @@
+//! UDP: the sockets that all connections share, and the addresses under which others see them (STUN, RFC 8489).
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{UdpSocket, lookup_host},
+    sync::mpsc,
+    task::JoinHandle,
+    time::sleep,
+};
+use url::Url;
+
+use super::random;
+use crate::config::{STUN_AGAIN, UDP_BUFFER};
+
+/// RFC 8489 §5.
+const MAGIC: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+/// RFC 8489 §14.2.
+const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+
+/// Longest datagram that is read: what WebRTC sends fits an Ethernet frame.
+const MAX_DATAGRAM: usize = 2_048;
+
+/// Datagrams read ahead; beyond that the kernel keeps them, or drops them as a full line would.
+const READ_AHEAD: usize = 512;
+
+/// A datagram that came.
+pub(super) struct Datagram {
+    pub(super) from: SocketAddr,
+    /// The socket's own address.
+    pub(super) to: SocketAddr,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// One socket for each of our addresses, all of one port if that is free.
+pub(super) struct Net {
+    sockets: HashMap<SocketAddr, (Arc<UdpSocket>, JoinHandle<()>)>,
+    port: u16,
+    inbox: mpsc::Sender<Datagram>,
+    /// What is random in the transactions of our own STUN requests: nobody else can answer them.
+    secret: [u8; 8],
+    asker: Option<JoinHandle<()>>,
+    servers: Vec<String>,
+    /// As STUN servers see them, by the socket's address.
+    reflexive: HashMap<SocketAddr, SocketAddr>,
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        self.sockets.values().for_each(|(_, reader)| reader.abort());
+        if let Some(asker) = &self.asker {
+            asker.abort();
+        }
+    }
+}
+
+impl Net {
+    /// No socket yet; `port` 0 takes a free one.
+    pub(super) fn new(port: u16) -> (Self, mpsc::Receiver<Datagram>) {
+        let (inbox, datagrams) = mpsc::channel(READ_AHEAD);
+        let net = Self {
+            sockets: HashMap::new(),
+            port,
+            inbox,
+            secret: random(),
+            asker: None,
+            servers: Vec::new(),
+            reflexive: HashMap::new(),
+        };
+        (net, datagrams)
+    }
+
+    /// Takes sockets at the addresses from which `server` and the rest of the world are reached. Those that are there stay:
+    /// connections live on them. True if there is a new one.
+    pub(super) async fn open(&mut self, server: &Url) -> bool {
+        let place =
+            (server.host_str().unwrap_or("").trim_matches(['[', ']']), server.port_or_known_default().unwrap_or(443));
+        let named: Vec<SocketAddr> = lookup_host(place).await.map(Iterator::collect).unwrap_or_default();
+        // Documentation addresses (RFC 5737, RFC 3849) are routed as the internet is; nothing is sent there.
+        let anywhere: [IpAddr; 2] =
+            [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
+        let towards = named.into_iter().chain(anywhere.map(|ip| SocketAddr::new(ip, 9)));
+        let mut fresh = false;
+        for ip in towards.filter_map(source_towards) {
+            if self.sockets.keys().any(|here| here.ip() == ip) {
+                continue;
+            }
+            match self.bind(ip) {
+                Ok(()) => fresh = true,
+                Err(error) => tracing::warn!(%error, "cannot open a UDP socket for WebRTC"),
+            }
+        }
+        if fresh {
+            self.ask();
+        }
+        fresh
+    }
+
+    fn bind(&mut self, ip: IpAddr) -> io::Result<()> {
+        let taken = udp(SocketAddr::new(ip, self.port));
+        let socket = Arc::new(if self.port == 0 { taken? } else { taken.or_else(|_| udp(SocketAddr::new(ip, 0)))? });
+        let to = socket.local_addr()?;
+        if self.port == 0 {
+            self.port = to.port();
+        }
+        let (reading, inbox) = (Arc::clone(&socket), self.inbox.clone());
+        let reader = tokio::spawn(async move {
+            let mut buffer = vec![0; MAX_DATAGRAM];
+            loop {
+                // An error is an ICMP message about a datagram sent earlier: nothing is wrong with the socket.
+                let Ok((len, from)) = reading.recv_from(&mut buffer).await else { continue };
+                if inbox.send(Datagram { from, to, bytes: buffer[..len].to_vec() }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.sockets.insert(to, (socket, reader));
+        Ok(())
+    }
+
+    /// The addresses of the sockets.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.sockets.keys().copied()
+    }
+
+    /// The addresses of sockets and those under which they are seen, where that is known.
+    pub(super) fn reflexive(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> + '_ {
+        self.reflexive.iter().map(|(&base, &seen)| (base, seen))
+    }
+
+    /// Sends a datagram; one that the kernel has no room for is lost, as any may be.
+    pub(super) fn send(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        if let Some((socket, _)) = self.sockets.get(&from) {
+            let _ = socket.try_send_to(bytes, to);
+        }
+    }
+
+    /// Asks these servers (`stun:` URLs, RFC 7064; others are left out) for our addresses from now on.
+    pub(super) fn servers(&mut self, urls: Vec<String>) {
+        let servers: Vec<String> = urls.into_iter().filter(|url| url.starts_with("stun:")).collect();
+        if servers != self.servers {
+            self.servers = servers;
+            self.ask();
+        }
+    }
+
+    fn ask(&mut self) {
+        if let Some(asker) = self.asker.take() {
+            asker.abort();
+        }
+        let sockets: Vec<Arc<UdpSocket>> = self.sockets.values().map(|(socket, _)| Arc::clone(socket)).collect();
+        let (servers, secret) = (self.servers.clone(), self.secret);
+        if servers.is_empty() || sockets.is_empty() {
+            return;
+        }
+        self.asker = Some(tokio::spawn(async move {
+            // A few quick ones, since UDP loses some; then as often as a NAT wants to hear of us.
+            for round in 0u32.. {
+                for server in &servers {
+                    for to in resolve(server).await {
+                        for socket in &sockets {
+                            if socket.local_addr().is_ok_and(|here| here.is_ipv4() == to.is_ipv4()) {
+                                let _ = socket.send_to(&request(secret, round), to).await;
+                            }
+                        }
+                    }
+                }
+                sleep(STUN_AGAIN[(round as usize).min(STUN_AGAIN.len() - 1)]).await;
+            }
+        }));
+    }
+
+    /// Takes a datagram if it answers a STUN request of ours (None: it does not). `Some(Some(..))`: an address that is news.
+    pub(super) fn answered(&mut self, datagram: &Datagram) -> Option<Option<(SocketAddr, SocketAddr)>> {
+        let seen = response(self.secret, &datagram.bytes)?;
+        let Some(seen) = seen.filter(|seen| *seen != datagram.to) else { return Some(None) };
+        let before = self.reflexive.insert(datagram.to, seen);
+        Some((before != Some(seen)).then_some((datagram.to, seen)))
+    }
+}
+
+fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    // The kernel may give less; then a burst loses more.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// The address from which this one is reached, if it can be one of ours that others know.
+fn source_towards(to: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
+    // Nothing is sent.
+    socket.connect(to).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    (!ip.is_unspecified() && !link_local).then_some(ip)
+}
+
+async fn resolve(url: &str) -> Vec<SocketAddr> {
+    let place = url.trim_start_matches("stun:").split('?').next().unwrap_or("");
+    let has_port = place.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let place = if has_port { place.to_owned() } else { format!("{place}:3478") };
+    lookup_host(place).await.map(Iterator::collect).unwrap_or_default()
+}
+
+fn request(secret: [u8; 8], round: u32) -> [u8; 20] {
+    let mut request = [0; 20];
+    request[1] = 1; // Binding
+    request[4..8].copy_from_slice(&MAGIC);
+    request[8..16].copy_from_slice(&secret);
+    request[16..].copy_from_slice(&round.to_be_bytes());
+    request
+}
+
+/// The address in a success response to one of our requests; None if it is none.
+fn response(secret: [u8; 8], bytes: &[u8]) -> Option<Option<SocketAddr>> {
+    let (head, mut rest) = bytes.split_at_checked(20)?;
+    if head[..2] != [1, 1] || head[4..8] != MAGIC || head[8..16] != secret {
+        return None;
+    }
+    let transaction = &head[4..20];
+    while let Some((attribute, after)) = rest.split_at_checked(4) {
+        let kind = u16::from_be_bytes([attribute[0], attribute[1]]);
+        let len = usize::from(u16::from_be_bytes([attribute[2], attribute[3]]));
+        let Some(value) = after.get(..len) else { break };
+        if kind == XOR_MAPPED_ADDRESS {
+            return Some(unmask(value, transaction));
+        }
+        rest = after.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Some(None)
+}
+
+fn unmask(value: &[u8], transaction: &[u8]) -> Option<SocketAddr> {
+    let (head, address) = value.split_at_checked(4)?;
+    let port = u16::from_be_bytes([head[2] ^ MAGIC[0], head[3] ^ MAGIC[1]]);
+    let plain: Vec<u8> = address.iter().zip(transaction).map(|(byte, mask)| byte ^ mask).collect();
+    let ip = match (head[1], plain.len()) {
+        (1, 4) => IpAddr::from(<[u8; 4]>::try_from(plain).ok()?),
+        (2, 16) => IpAddr::from(<[u8; 16]>::try_from(plain).ok()?),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The response of RFC 5769 §2.2, whose transaction begins with these 8 bytes.
+    const SECRET: [u8; 8] = [0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86];
+    const RESPONSE: [u8; 48] = [
+        0x01, 0x01, 0x00, 0x3c, 0x21, 0x12, 0xa4, 0x42, 0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87,
+        0xdf, 0xae, 0x80, 0x22, 0x00, 0x0b, 0x74, 0x65, 0x73, 0x74, 0x20, 0x76, 0x65, 0x63, 0x74, 0x6f, 0x72, 0x20,
+        0x00, 0x20, 0x00, 0x08, 0x00, 0x01, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43,
+    ];
+
+    #[test]
+    fn only_answers_to_our_own_requests_are_taken() {
+        let address = "192.0.2.1:32853".parse().unwrap();
+        assert_eq!(response(SECRET, &RESPONSE), Some(Some(address)));
+        assert_eq!(response([0; 8], &RESPONSE), None);
+        assert_eq!(response(SECRET, &request(SECRET, 0)), None);
+        for len in 0..RESPONSE.len() {
+            assert_ne!(response(SECRET, &RESPONSE[..len]), Some(Some(address)), "cut at {len}");
+        }
+    }
+}

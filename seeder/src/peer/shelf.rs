@@ -1,0 +1,95 @@
+//! Videos that lie on disk, whole and checked, and their pieces.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use marea_swarm::{
+    ids::{piece_count, piece_len},
+    pieces::{Cv, ListCheck, check_list, hash_piece, list_from_bytes},
+    playlist::{Locator, MediaPlaylist, ObjectRef},
+};
+
+use crate::hashes::hash_part;
+
+/// A video that is held whole.
+#[derive(Clone, Debug)]
+pub struct Film {
+    /// Its id, as written.
+    pub(crate) video: String,
+    /// Its media playlists.
+    pub(crate) lists: Vec<Arc<MediaPlaylist>>,
+    /// Where its objects lie.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Where an object lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// As its playlist names it.
+    pub(crate) locator: Locator,
+    path: Arc<Path>,
+    start: u64,
+    size: u64,
+    /// The hashes of its pieces.
+    pub(crate) list: Vec<Cv>,
+}
+
+impl Part {
+    /// The object that lies at `path` (from `start`), with its list from the `.pieces` file `lists`, else made of its bytes.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not the object.
+    pub(crate) fn find(
+        locator: &Locator,
+        object: &ObjectRef,
+        path: &Path,
+        start: u64,
+        lists: &Path,
+    ) -> io::Result<Self> {
+        let (size, root) = (object.size, object.root);
+        let list = if piece_count(size) == 1 { Some(vec![root.0]) } else { read_list(lists, object) };
+        let list = match list.filter(|list| check_list(list, size, root) == ListCheck::Fits) {
+            Some(list) => list,
+            None => {
+                let hashed = hash_part(&File::open(path)?, (start, size), &|_| true).map_err(io::Error::other)?;
+                if hashed.root != root {
+                    return Err(io::Error::other("it does not hold the bytes that its playlist names"));
+                }
+                hashed.list
+            }
+        };
+        Ok(Self { locator: locator.clone(), path: path.into(), start, size, list })
+    }
+
+    /// A piece, checked: what the disk has changed never leaves it.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not what it was.
+    pub(crate) fn piece(&self, piece: u32) -> io::Result<Vec<u8>> {
+        let expected = self.list.get(piece as usize).ok_or(io::ErrorKind::NotFound)?;
+        let mut bytes = vec![0; piece_len(self.size, piece) as usize];
+        let at = self.start + u64::from(piece) * u64::from(marea_swarm::PIECE_SIZE);
+        File::open(&self.path)?.read_exact_at(&mut bytes, at)?;
+        if hash_piece(&bytes, piece, piece_count(self.size)) != *expected {
+            return Err(io::Error::other("its bytes have changed"));
+        }
+        Ok(bytes)
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.path.to_path_buf()
+    }
+}
+
+fn read_list(path: &Path, object: &ObjectRef) -> Option<Vec<Cv>> {
+    let mut bytes = vec![0; piece_count(object.size) as usize * 32];
+    let file = File::open(path).ok()?;
+    file.read_exact_at(&mut bytes, object.list_at).ok()?;
+    list_from_bytes(&bytes)
+}

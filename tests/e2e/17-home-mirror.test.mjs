@@ -1,0 +1,73 @@
+// A mirror with no open port: it copies a signed film, joins its swarm, and gives viewers pieces over WebRTC.
+
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { scenario } from "./lib/bed.mjs";
+import { atLeast, noStall, nothingRejected, rightBytes, totals, wholeFilm } from "./lib/expect.mjs";
+import { program } from "./lib/paths.mjs";
+import { run } from "./lib/process.mjs";
+
+/** @param {import("./lib/bed.mjs").Bed} bed */
+async function mirroredSite(bed) {
+  const media = await bed.media({ ladder: "light/groups", seconds: 16 });
+  const signaling = await bed.signaling();
+  // Hidden, so that nothing takes it for media.
+  const file = join(media.root, ".site.key");
+  const { code, output } = await run(program("marea-seeder"), ["key", "new", "--key", file]);
+  assert.equal(code, 0, output);
+  const key = /ed25519:[\w-]{43}/.exec(output)?.[0] ?? "";
+  await bed.annotate(media.root, ["--signaling", signaling.url, "--key", file]);
+  const script = await bed.engineInto(media.root);
+  const web = await bed.nginx(media.root);
+  const line = await bed.proxy(web.origin);
+  const film = `${line.origin}/${media.name}/master.m3u8`;
+  const root = bed.keep(await mkdtemp(join(tmpdir(), "marea-mirror-")), () => rm(root, { recursive: true }));
+  const args = ["mirror", film, "--root", root, "--signaling", signaling.url, "--public-key", key];
+  const mirror = await bed.program(program("marea-seeder"), args, { name: "mirror", ready: null });
+  await mirror.line(/: whole: /);
+  const page = {
+    script: line.origin + script,
+    attributes: { "data-public-key": key },
+    videos: [{ src: film }],
+    ownPlayer: { maxBufferLength: 5, maxMaxBufferLength: 5, maxBufferSize: 0 },
+  };
+  return { media, line, mirror, page };
+}
+
+scenario(
+  "a home mirror gives a film over WebRTC, also when its origin is gone",
+  async (bed) => {
+    const { media, line, mirror, page } = await mirroredSite(bed);
+    const viewer = await bed.viewer(page);
+    await viewer.play();
+    await viewer.neighbours(1);
+    await viewer.playedTo(1);
+    await viewer.until("something came from the mirror", () =>
+      [...window.Marea.sessions].some((session) => session.stats().bytes.mirrors > 0),
+    );
+    const before = await viewer.snapshot();
+    assert.deepEqual(
+      before.sessions[0].stats.peers.map((/** @type {{ kind: string }} */ { kind }) => kind),
+      ["mirror"],
+    );
+    line.cut();
+    await viewer.ended();
+    const shot = await viewer.snapshot();
+    noStall(shot, viewer.name);
+    nothingRejected(shot, viewer.name);
+    await rightBytes(shot, media, viewer.name);
+    await wholeFilm(shot, media, viewer.name);
+    const total = totals([shot]);
+    atLeast(total.mirrors, total.all / 2, "bytes from the mirror");
+    bed.say(
+      `${(total.mirrors / 1e6).toFixed(2)} MB from the mirror, ${(total.http / 1e6).toFixed(2)} MB from the server`,
+    );
+    assert.equal(await mirror.stop(), 0);
+    await viewer.until("the mirror has said goodbye", () =>
+      [...window.Marea.sessions].every((session) => session.stats().peers.every(({ state }) => state === "closed")),
+    );
+  },
+  { timeout: 120_000 },
+);
