@@ -1,6 +1,6 @@
 //! Answers to requests: one representation under ranges and conditions, or a text that says what to do.
 
-use std::{fs::File, io::Write};
+use std::{fs::File, io::Write, sync::Arc};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -33,7 +33,7 @@ pub(crate) enum Source {
     /// The same twice: as it is, and compressed if that is shorter.
     Packed(Packed),
     File {
-        file: File,
+        file: Arc<File>,
         size: u64,
     },
     /// Bytes that come from elsewhere: a body of so many of them from a given one on.

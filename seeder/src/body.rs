@@ -1,21 +1,20 @@
-//! Response bodies: bytes in memory, or a file read in chunks as fast as the client takes them.
+//! Response bodies: bytes in memory, a file in chunks as fast as the client takes them, or a stream.
 
 use std::{
     fs::File,
     future::Future,
     io,
-    os::unix::fs::FileExt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::Stream;
 use hyper::body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use crate::config::CHUNK;
+use crate::config::{CHUNK, SEND};
 
 /// The body of an answer.
 pub(crate) enum Body {
@@ -57,35 +56,49 @@ pub(crate) struct FileBody {
     file: Arc<File>,
     at: u64,
     end: u64,
+    /// The connection sends the file itself: only stand-ins go through hyper.
+    by_kernel: bool,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
+/// Stands in for bytes that the kernel sends from a file. Known by its place in memory; the zeros are never sent.
+static STAND_IN: [u8; SEND] = [0; SEND];
+
+/// Whether `bytes` only stand for those of a file.
+pub(crate) fn is_stand_in(bytes: &[u8]) -> bool {
+    let (start, at) = (STAND_IN.as_ptr().addr(), bytes.as_ptr().addr());
+    !bytes.is_empty() && (start..start + SEND).contains(&at)
+}
+
 impl FileBody {
-    pub(crate) fn new(file: File, start: u64, len: u64) -> Self {
-        Self { file: Arc::new(file), at: start, end: start.saturating_add(len), reading: None }
+    pub(crate) fn new(file: Arc<File>, start: u64, len: u64) -> Self {
+        Self { file, at: start, end: start.saturating_add(len), by_kernel: false, reading: None }
     }
 
-    fn next_len(&self) -> usize {
-        usize::try_from(self.end - self.at).map_or(CHUNK, |left| left.min(CHUNK))
+    /// From now on gives stand-ins; the file and its first byte are for who sends it.
+    pub(crate) fn hand_over(&mut self) -> (Arc<File>, u64) {
+        self.by_kernel = true;
+        (Arc::clone(&self.file), self.at)
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.at >= self.end {
             return Poll::Ready(None);
         }
-        let len = self.next_len();
+        let most = if self.by_kernel { SEND } else { CHUNK };
+        let len = usize::try_from(self.end - self.at).map_or(most, |left| left.min(most));
         let chunk = if let Some(reading) = &mut self.reading {
             let read = ready!(Pin::new(reading).poll(cx));
             self.reading = None;
             read.unwrap_or_else(|panic| Err(io::Error::other(panic)))
-        } else if let Some(cached) = read_cached(&self.file, self.at, len) {
-            Ok(cached)
+        } else if let Some(cached) = self.cached(len) {
+            cached
         } else {
-            let (file, at) = (Arc::clone(&self.file), self.at);
+            let (file, at, by_kernel) = (Arc::clone(&self.file), self.at, self.by_kernel);
             let mut reading = tokio::task::spawn_blocking(move || {
-                let mut buf = BytesMut::zeroed(len);
-                file.read_exact_at(&mut buf, at)?;
-                Ok(buf.freeze())
+                let bytes = read(&file, at, len)?;
+                // It is in the page cache now.
+                Ok(if by_kernel { Bytes::from_static(&STAND_IN[..len]) } else { bytes })
             });
             match Pin::new(&mut reading).poll(cx) {
                 Poll::Ready(read) => read.unwrap_or_else(|panic| Err(io::Error::other(panic))),
@@ -101,24 +114,47 @@ impl FileBody {
         // An error aborts the connection: a file that was cut short never looks like one that ended.
         Poll::Ready(Some(chunk))
     }
+
+    /// The next `len` bytes if they are in the page cache, or what stands for them; none if the disk would have to be asked.
+    fn cached(&self, len: usize) -> Option<io::Result<Bytes>> {
+        if !is_cached(&self.file, self.at, len) {
+            return None;
+        }
+        Some(if self.by_kernel { Ok(Bytes::from_static(&STAND_IN[..len])) } else { read(&self.file, self.at, len) })
+    }
 }
 
-/// Reads what lies in the page cache without blocking; none if the disk would have to be asked.
-#[cfg(target_os = "linux")]
-pub(crate) fn read_cached(file: &File, at: u64, len: usize) -> Option<Bytes> {
-    use rustix::io::{ReadWriteFlags, preadv2};
-    let mut buf = BytesMut::zeroed(len);
-    let read = preadv2(file, &mut [io::IoSliceMut::new(&mut buf)], at, ReadWriteFlags::NOWAIT).ok()?;
-    if read == 0 {
-        return None;
+/// Reads exactly `len` bytes from `at` on.
+pub(crate) fn read(file: &File, mut at: u64, len: usize) -> io::Result<Bytes> {
+    let mut buf = Vec::with_capacity(len);
+    while buf.len() < len {
+        // Into memory that was not written to before: clearing it first would cost as much as reading.
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut buf), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => at += read as u64,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    buf.truncate(read);
-    Some(buf.freeze())
+    buf.truncate(len);
+    Ok(buf.into())
+}
+
+/// Whether the first and the last of `len` bytes can be had without waiting for a disk. What lies between them was read ahead with
+/// them; if not, one answer waits.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_cached(file: &File, at: u64, len: usize) -> bool {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let there = |at| {
+        let mut byte = [0];
+        preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT).is_ok_and(|read| read == 1)
+    };
+    len > 0 && there(at) && there(at + len as u64 - 1)
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn read_cached(_file: &File, _at: u64, _len: usize) -> Option<Bytes> {
-    None
+pub(crate) fn is_cached(_file: &File, _at: u64, _len: usize) -> bool {
+    false
 }
 
 impl hyper::body::Body for Body {

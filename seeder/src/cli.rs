@@ -207,7 +207,8 @@ fn serve(matches: &ArgMatches) -> anyhow::Result<u8> {
 
 fn announce(seeder: &Seeder) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "listening on http://{}", seeder.local_addr())?;
+    let scheme = if seeder.is_secure() { "https" } else { "http" };
+    writeln!(out, "listening on {scheme}://{}", seeder.local_addr())?;
     out.flush()
 }
 

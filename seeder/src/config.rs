@@ -8,7 +8,7 @@ use marea_signaling::{
 };
 use url::Url;
 
-/// Open connections at once; further ones wait in the kernel's queue. Each costs at most ~400 KiB of buffers.
+/// Open connections at once; further ones wait in the kernel's queue. Each costs at most ~1 MiB of buffers.
 pub const MAX_CONNECTIONS: usize = 4096;
 
 /// Time for a client to send a request head, which is also how long an idle connection is kept: players ask at least
@@ -27,13 +27,28 @@ pub const SIGNALING_DRAIN: Duration = Duration::from_secs(2);
 /// Pause after `accept` failed, as by too many open files: long enough not to spin, too short to be noticed.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes read from a file and handed to the socket at a time: big enough that reading costs little (measured: 64 KiB is
-/// slow, 256 KiB is level with nginx), small enough that 4096 slow readers fit in memory.
-pub const CHUNK: usize = 128 * 1024;
+/// Bytes read from a file and handed to the socket at a time, where they have to pass through this program (TLS, HTTP/2): small enough
+/// to stay in the processor's cache on the way, and that 4096 slow readers fit in memory.
+pub const CHUNK: usize = 64 * 1024;
+
+/// Bytes that the kernel is asked to send from a file at a time, where it can (plain HTTP/1.1).
+pub const SEND: usize = 1024 * 1024;
 
 /// Bytes that may lie unsent in the kernel per connection. Bounds memory, and keeps the count of what a client that
 /// went away was sent near what it got.
-pub const UNSENT_LIMIT: u32 = 128 * 1024;
+pub const UNSENT_LIMIT: u32 = 512 * 1024;
+
+/// Open files that are kept for the next request. Of each the smallest are kept whole in memory, up to [`SMALL_FILE`].
+pub const OPEN_FILES: usize = 1024;
+
+/// See [`OPEN_FILES`]: 16 MiB in all at most.
+pub const SMALL_FILE: u64 = 16 * 1024;
+
+/// Time for a client to shake hands for TLS.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Requests at once on one HTTP/2 connection: more than a player ever makes.
+pub const MAX_STREAMS: u32 = 128;
 
 /// A response whose last byte was written counts as complete once the client asked again, closed in good order, or was
 /// still there after this time; a connection reset before that counts it as cancelled.
@@ -284,6 +299,10 @@ pub struct Config {
     pub allow_origin: Vec<OriginRule>,
     /// Open connections at once.
     pub max_connections: usize,
+    /// Threads that serve connections; as many as the machine has cores if 0.
+    pub threads: usize,
+    /// Certificate chain and private key for `https:`, in PEM.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// How often the folder is walked again.
     pub rescan_interval: Duration,
     /// A client that takes no byte for this long is cut off.
@@ -316,6 +335,8 @@ impl Config {
             trusted_proxy: Vec::new(),
             allow_origin: Vec::new(),
             max_connections: MAX_CONNECTIONS,
+            threads: 0,
+            tls: None,
             rescan_interval: RESCAN_INTERVAL,
             stall_timeout: STALL_TIMEOUT,
             header_timeout: HEADER_TIMEOUT,
@@ -471,7 +492,29 @@ pub const LAYERS: Layers = Layers {
             shape: Shape::Number,
             default: Some("4096"),
             example: "4096",
-            help: "Open connections at once. Each costs at most 400 KiB; further ones wait.",
+            help: "Open connections at once. Each costs at most 1 MiB; further ones wait.",
+        },
+        Setting {
+            key: "threads",
+            shape: Shape::Number,
+            default: Some("0"),
+            example: "0",
+            help: "Threads that serve connections. 0 is one for each core.",
+        },
+        Setting {
+            key: "tls-cert",
+            shape: Shape::Text,
+            default: None,
+            example: "FILE",
+            help: "Certificate chain in PEM, the server's own first: serves https: itself, by HTTP/2 too. Read again at \
+                   SIGHUP, as after certbot's renewal. Without it TLS ends in front of this program, or nowhere.",
+        },
+        Setting {
+            key: "tls-key",
+            shape: Shape::Text,
+            default: None,
+            example: "FILE",
+            help: "Private key of --tls-cert, in PEM.",
         },
     ],
 };
@@ -527,6 +570,17 @@ impl Config {
                 .filter(|connections| *connections > 0)
                 .ok_or_else(|| values.refuse("max-connections", "must be at least 1"))?;
         }
+        config.threads = values.number("threads").and_then(|threads| usize::try_from(threads).ok()).unwrap_or(0);
+        config.tls = match (values.text("tls-cert"), values.text("tls-key")) {
+            (Some(_), _) if !cfg!(feature = "tls") => {
+                let what = "cannot be used: this program was built without TLS. Build it with `--features tls`";
+                return Err(values.refuse("tls-cert", what));
+            }
+            (Some(cert), Some(key)) => Some((cert.into(), key.into())),
+            (None, None) => None,
+            (Some(_), None) => return Err(values.refuse("tls-key", "is missing: name the private key of --tls-cert")),
+            (None, Some(_)) => return Err(values.refuse("tls-cert", "is missing: name the certificate of --tls-key")),
+        };
         Ok(config)
     }
 }

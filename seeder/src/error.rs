@@ -30,6 +30,17 @@ pub enum SeederError {
         /// What is wrong.
         reason: String,
     },
+    /// The system gives no threads.
+    #[error("no thread to serve with: {0}")]
+    Threads(#[source] io::Error),
+    /// Certificate or key cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Tls {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The cache of the origin cannot be used.
     #[error("the cache in {}: {source}. If another seeder uses it, give this one its own --state", path.display())]
     Cache {

@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    fs::File,
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
@@ -20,15 +21,17 @@ use tokio::{
 };
 
 use crate::{
+    body::is_stand_in,
     config::SETTLE_TIME,
     metrics::{Kind, Metrics, Outcome},
+    transport::Transport,
 };
 
 /// An answer that hyper is about to write.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Expected {
-    /// A head and so many body bytes.
-    Body { kind: Kind, len: u64 },
+    /// A head and so many body bytes; those of a file from a given one on, if the kernel is to send them.
+    Body { kind: Kind, len: u64, file: Option<(Arc<File>, u64)> },
     /// A head and a body in chunks.
     Chunks { kind: Kind },
     /// A head after which the connection is another protocol's.
@@ -41,8 +44,9 @@ pub(crate) struct Ledger(Arc<Mutex<VecDeque<Expected>>>);
 
 impl Ledger {
     /// The next answer has `len` body bytes on the wire (0 for HEAD, 304 and the like), or comes in chunks if nobody knows.
-    pub(crate) fn expect(&self, kind: Kind, len: Option<u64>) {
-        self.push(len.map_or(Expected::Chunks { kind }, |len| Expected::Body { kind, len }));
+    /// With `file` its body is stand-ins ([`is_stand_in`]) for that file's bytes from a given one on.
+    pub(crate) fn expect(&self, kind: Kind, len: Option<u64>, file: Option<(Arc<File>, u64)>) {
+        self.push(len.map_or(Expected::Chunks { kind }, |len| Expected::Body { kind, len, file }));
     }
 
     /// The next answer is `101 Switching Protocols`.
@@ -57,7 +61,7 @@ impl Ledger {
     /// hyper's own refusals are not announced; they carry no body.
     fn pop(&self) -> Expected {
         let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        next.unwrap_or(Expected::Body { kind: Kind::other, len: 0 })
+        next.unwrap_or(Expected::Body { kind: Kind::other, len: 0, file: None })
     }
 }
 
@@ -70,6 +74,7 @@ enum Position {
         kind: Kind,
         sent: u64,
         left: u64,
+        file: Option<(Arc<File>, u64)>,
     },
     /// In a body that comes in chunks (RFC 9112 §7.1).
     Chunks {
@@ -95,7 +100,7 @@ enum Chunk {
 }
 
 /// A connection that keeps the counters.
-pub(crate) struct Meter<IO> {
+pub(crate) struct Meter<IO: Transport> {
     io: IO,
     ledger: Ledger,
     metrics: Arc<Metrics>,
@@ -107,7 +112,7 @@ pub(crate) struct Meter<IO> {
     stall_timeout: Duration,
 }
 
-impl<IO> Meter<IO> {
+impl<IO: Transport> Meter<IO> {
     pub(crate) fn new(io: IO, ledger: Ledger, metrics: Arc<Metrics>, stall_timeout: Duration) -> Self {
         let position = Position::Head { ending: 0 };
         Self { io, ledger, metrics, position, unsettled: None, settle: None, stall: None, stall_timeout }
@@ -140,7 +145,7 @@ impl<IO> Meter<IO> {
                         self.position = match self.ledger.pop() {
                             Expected::Upgrade => Position::Foreign,
                             Expected::Body { len: 0, .. } => Position::Head { ending: 0 },
-                            Expected::Body { kind, len } => Position::Body { kind, sent: 0, left: len },
+                            Expected::Body { kind, len, file } => Position::Body { kind, sent: 0, left: len, file },
                             Expected::Chunks { kind } => Position::Chunks { kind, sent: 0, at: Chunk::Size(0) },
                         };
                     }
@@ -179,7 +184,7 @@ impl<IO> Meter<IO> {
                         self.unsettled = Some(whole);
                     }
                 }
-                Position::Body { kind, sent, left } => {
+                Position::Body { kind, sent, left, .. } => {
                     let used = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *sent += used as u64;
                     *left -= used as u64;
@@ -196,6 +201,26 @@ impl<IO> Meter<IO> {
         }
     }
 
+    /// Writes what can be written in one go: plain bytes up to the next stand-in, or of the file that it stands for.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let stand_in = bufs.iter().position(|buf| is_stand_in(buf));
+        let first = bufs.iter().position(|buf| !buf.is_empty());
+        // What would be written does not fit what was announced: rather no answer than a wrong one.
+        let mixed =
+            || Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a file's bytes came in another way")));
+        match (&self.position, stand_in, first) {
+            (Position::Body { sent, left, file: Some((file, start)), .. }, Some(at), Some(first)) if at == first => {
+                let len = usize::try_from(*left).map_or(bufs[at].len(), |left| left.min(bufs[at].len()));
+                let file = Arc::clone(file);
+                self.io.poll_send_file(cx, &file, start + sent, len)
+            }
+            (Position::Body { left: 1.., file: Some(_), .. }, _, Some(_)) => mixed(),
+            (_, Some(at), Some(first)) if at == first => mixed(),
+            (_, Some(_), Some(first)) => self.io.poll_write_more(cx, &bufs[first]),
+            _ => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
+        }
+    }
+
     /// Turns a write that waits for too long into an error, which ends the connection.
     fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let timeout = self.stall_timeout;
@@ -205,7 +230,7 @@ impl<IO> Meter<IO> {
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Meter<IO> {
+impl<IO: Transport> AsyncRead for Meter<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         match Pin::new(&mut this.io).poll_read(cx, buf) {
@@ -231,7 +256,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Meter<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Meter<IO> {
+impl<IO: Transport> AsyncWrite for Meter<IO> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
@@ -242,7 +267,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Meter<IO> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        match Pin::new(&mut this.io).poll_write_vectored(cx, bufs) {
+        match this.poll_bytes(cx, bufs) {
             Poll::Ready(Ok(written)) => {
                 this.stall = None;
                 let mut left = written;
@@ -274,7 +299,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Meter<IO> {
     }
 }
 
-impl<IO> Drop for Meter<IO> {
+impl<IO: Transport> Drop for Meter<IO> {
     fn drop(&mut self) {
         self.settle(Outcome::complete);
         if let Position::Body { kind, sent, .. } | Position::Chunks { kind, sent, .. } = self.position {

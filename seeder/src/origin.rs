@@ -400,31 +400,27 @@ impl Origin {
         let origin = key.span.map_or(0, |(start, _)| start);
         let (size, open): (Option<u64>, Open) = match got {
             Got::Object(object) => {
-                let opened = spawn_blocking(move || (object.open(), object)).await;
-                let (opened, object) = match opened {
-                    Ok(opened) => opened,
-                    Err(panic) => return failed(&panic.to_string()),
-                };
                 let size = if key.span.is_some() { head.total } else { Some(object.size()) };
-                match opened {
-                    Ok(Ok(file)) => {
-                        let open = move |start: u64, len: Option<u64>| {
-                            Body::File(FileBody::new(file, start - origin, len.unwrap_or(0)))
-                        };
-                        (size, Box::new(open))
-                    }
-                    Ok(Err(spool)) => {
-                        let open = move |start: u64, len: Option<u64>| {
-                            let end = start - origin + len.unwrap_or(0);
-                            Body::Stream(StreamBody::new(fill::read_spool(spool, start - origin, end), len))
-                        };
-                        (size, Box::new(open))
-                    }
-                    Err(error) => {
-                        // Somebody took it away.
-                        tracing::warn!(%error, "an object of the cache cannot be read and is forgotten");
-                        self.store.purge(|held| *held == object.key);
-                        return failed("the cache lost it: ask again");
+                if let Some(spool) = object.spool().cloned() {
+                    let open = move |start: u64, len: Option<u64>| {
+                        let end = start - origin + len.unwrap_or(0);
+                        Body::Stream(StreamBody::new(fill::read_spool(spool, start - origin, end), len))
+                    };
+                    (size, Box::new(open))
+                } else {
+                    match self.store.file(&object).await {
+                        Ok(file) => {
+                            let open = move |start: u64, len: Option<u64>| {
+                                Body::File(FileBody::new(file, start - origin, len.unwrap_or(0)))
+                            };
+                            (size, Box::new(open))
+                        }
+                        Err(error) => {
+                            // Somebody took it away.
+                            tracing::warn!(%error, "an object of the cache cannot be read and is forgotten");
+                            self.store.purge(|held| *held == object.key);
+                            return failed("the cache lost it: ask again");
+                        }
                     }
                 }
             }

@@ -1,7 +1,6 @@
 //! Listening, limits, and leaving in good order.
 
 use std::{
-    convert::Infallible,
     future::Future,
     io,
     net::SocketAddr,
@@ -10,32 +9,29 @@ use std::{
     sync::Arc,
 };
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use marea_signaling::{Access, Catalogue, Origins, Policy, Signaling, StunServer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 
 use crate::{
     api::Api,
-    config::{
-        ACCEPT_PAUSE, Config, DRAIN_TIMEOUT, FIRST_SCAN_TIMEOUT, HEAD_LIMIT, SIGNALING_DRAIN, STATE_FOLDER,
-        UNSENT_LIMIT,
-    },
+    config::{ACCEPT_PAUSE, Config, DRAIN_TIMEOUT, FIRST_SCAN_TIMEOUT, SIGNALING_DRAIN, STATE_FOLDER},
+    connection::{self, Terms},
     engine,
     error::SeederError,
     files::Root,
     inbox::Inbox,
     keys::KeyRing,
     library::Library,
-    meter::{Ledger, Meter},
     metrics::Metrics,
     origin::Origin,
     service::{Service, Settings},
+    tls::Tls,
     token::Token,
+    workers::Workers,
 };
 
 /// A seeder that has its addresses and serves once [`run`](Self::run).
@@ -46,6 +42,7 @@ pub struct Seeder {
     stun: Option<StunServer>,
     service: Arc<Service>,
     config: Config,
+    workers: Arc<Workers>,
 }
 
 /// Changes a running seeder from outside [`Seeder::run`].
@@ -61,7 +58,7 @@ impl Control {
     }
 
     /// Takes over what may change while it runs, and walks the folder again. That is `allow_origin`, `trusted_proxy`,
-    /// the content of `key`, and the URL in `signaling`; whether signaling runs here, and all else, needs a restart.
+    /// the content of `key`, `tls-cert` and `tls-key`, and the URL in `signaling`; whether signaling runs here, and all else, needs a restart.
     pub fn reload(&self, config: &Config) {
         match Settings::of(config) {
             Ok(settings) => self.service.set_settings(settings),
@@ -69,6 +66,11 @@ impl Control {
         }
         if let Some(signaling) = &self.service.signaling {
             signaling.set_policy(policy(config));
+        }
+        if let (Some(tls), Some((cert, key))) = (&self.service.tls, &config.tls)
+            && let Err(error) = tls.reload(cert, key)
+        {
+            tracing::error!(%error, "the certificate stays as it was");
         }
         match config.key.as_deref().map(KeyRing::load).transpose() {
             Ok(ring) => {
@@ -114,6 +116,7 @@ impl Seeder {
         raise_file_limit();
         tokio::task::spawn_blocking(engine::prepare);
         let settings = Settings::of(&config)?;
+        let tls = config.tls.as_ref().map(|(cert, key)| Tls::load(cert, key).map(Arc::new)).transpose()?;
         let root = match &config.root {
             Some(path) => Root::new(path).map_err(|source| SeederError::Root { path: path.clone(), source })?,
             None => Root::nowhere(),
@@ -156,12 +159,18 @@ impl Seeder {
         let inbox = config.inbox.as_deref().map(|folder| inbox(folder, &library)).transpose()?;
         let api = Api::new(Arc::clone(&library), state.clone(), inbox, config.max_upload);
         let origin = open_origin(&config, state, &library, &metrics).await?;
-        let service = Service::new(Arc::clone(&library), metrics, signaling, origin, api, settings);
+        let mut service = Service::new(Arc::clone(&library), metrics, signaling, origin, api, settings);
+        service.tls = tls;
         service.well_known.set_keys(ring.map(|ring| ring.public()).unwrap_or_default());
         if timeout(FIRST_SCAN_TIMEOUT, library.first_scan()).await.is_err() {
             tracing::info!("the folder is large: it is served while it is still being looked through");
         }
-        Ok(Self { listener, local_addr, admin, stun, service: Arc::new(service), config })
+        let threads = match config.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        };
+        let workers = Arc::new(Workers::start(threads).map_err(SeederError::Threads)?);
+        Ok(Self { listener, local_addr, admin, stun, service: Arc::new(service), config, workers })
     }
 
     /// Where it listens for HTTP, with the port that was given to it.
@@ -179,16 +188,30 @@ impl Seeder {
         Control { service: Arc::clone(&self.service) }
     }
 
+    /// Whether it serves `https:`.
+    pub fn is_secure(&self) -> bool {
+        self.service.tls.is_some()
+    }
+
     /// Serves until `shutdown` is ready, then lets running answers end for [`DRAIN_TIMEOUT`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, admin, stun, service, config, .. } = self;
+        let Self { listener, admin, stun, service, config, workers, .. } = self;
         let stun = stun.map(|stun| tokio::spawn(stun.run()));
         let (phase, phases) = watch::channel(Phase::Serving);
+        let terms = Terms {
+            service: Arc::clone(&service),
+            admin: false,
+            tls: service.tls.clone(),
+            stall_timeout: config.stall_timeout,
+            header_timeout: config.header_timeout,
+            phases,
+        };
         let admin = admin.map(|(listener, _)| {
             // Answers on while the others drain.
-            tokio::spawn(accept(listener, Arc::clone(&service), config.clone(), true, phases.clone()))
+            let terms = Terms { admin: true, tls: None, ..terms.clone() };
+            tokio::spawn(accept(listener, Arc::clone(&workers), terms, config.max_connections))
         });
-        let main = tokio::spawn(accept(listener, Arc::clone(&service), config, false, phases));
+        let main = tokio::spawn(accept(listener, Arc::clone(&workers), terms, config.max_connections));
         shutdown.await;
         service.drain();
         let _ = phase.send(Phase::Draining);
@@ -213,6 +236,8 @@ impl Seeder {
         }
         service.api.stop();
         service.library.stop();
+        // Until now: sockets of signaling outlive the connections that they came from.
+        drop(workers);
     }
 }
 
@@ -235,7 +260,7 @@ fn inbox(folder: &Path, library: &Arc<Library>) -> Result<Arc<Inbox>, SeederErro
 
 /// What connections are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-enum Phase {
+pub(crate) enum Phase {
     Serving,
     /// Take no more requests, end the running ones.
     Draining,
@@ -297,15 +322,10 @@ async fn listen(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), SeederErr
 }
 
 /// Takes connections until told to stop, then waits for theirs.
-async fn accept(
-    listener: TcpListener,
-    service: Arc<Service>,
-    config: Config,
-    admin: bool,
-    mut phases: watch::Receiver<Phase>,
-) {
-    let places = u32::try_from(config.max_connections).unwrap_or(u32::MAX).clamp(1, 1 << 20);
+async fn accept(listener: TcpListener, workers: Arc<Workers>, terms: Terms, max_connections: usize) {
+    let places = u32::try_from(max_connections).unwrap_or(u32::MAX).clamp(1, 1 << 20);
     let room = Arc::new(Semaphore::new(places as usize));
+    let mut phases = terms.phases.clone();
     let mut stopped = pin!({
         let mut phases = phases.clone();
         async move {
@@ -322,10 +342,10 @@ async fn accept(
             taken = taken => taken,
             () = &mut stopped => break,
         };
-        match accepted {
+        match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
-                let connection = serve(stream, peer, Arc::clone(&service), &config, admin, phases.clone());
-                tokio::spawn(async move {
+                let connection = connection::serve(stream, peer, terms.clone());
+                workers.spawn(async move {
                     connection.await;
                     drop(place);
                 });
@@ -343,61 +363,6 @@ async fn accept(
         _ = room.acquire_many(places) => {}
         _ = phases.wait_for(|phase| *phase == Phase::Over) => {}
     }
-}
-
-/// Serves one connection to its end.
-fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    service: Arc<Service>,
-    config: &Config,
-    admin: bool,
-    mut phases: watch::Receiver<Phase>,
-) -> impl Future<Output = ()> + Send + use<> {
-    tune(&stream);
-    let metrics = Arc::clone(&service.metrics);
-    let ledger = Ledger::default();
-    let meter = Meter::new(stream, ledger.clone(), Arc::clone(&metrics), config.stall_timeout);
-    let handler = service_fn(move |request| {
-        let (service, ledger) = (Arc::clone(&service), ledger.clone());
-        async move { Ok::<_, Infallible>(service.respond(request, peer, admin, &ledger).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
-        .max_buf_size(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(meter), handler)
-        .with_upgrades();
-    async move {
-        metrics.connections.inc();
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
-            _ = phases.wait_for(|phase| *phase >= Phase::Draining) => None,
-        };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection.as_mut() => ended,
-                    _ = phases.wait_for(|phase| *phase == Phase::Over) => Ok(()),
-                }
-            }
-        };
-        if let Err(error) = ended {
-            // Clients go away all the time.
-            tracing::debug!(%error, "a connection ended early");
-        }
-        metrics.connections.dec();
-    }
-}
-
-fn tune(stream: &TcpStream) {
-    // Neither is needed to serve: on failure it is only slower or counts less exactly.
-    let _ = stream.set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_LIMIT);
 }
 
 /// Many systems start programs with 1024 file handles though they allow far more.

@@ -19,12 +19,13 @@ use crate::{
     body::Body,
     config::{MAX_AGE, MAX_TARGET, VOD_PLAYLIST_AGE},
     engine::{self, EngineFile},
-    files::{self, Opened},
+    files,
     library::{Library, Tagged},
-    meter::Ledger,
     metrics::{Cache, Kind, Metrics},
+    open::OpenFiles,
     origin::Origin,
     range::{Wanted, wanted},
+    tls::Tls,
     token::Token,
     well_known::{self, WellKnown},
 };
@@ -44,6 +45,12 @@ pub(crate) struct Settings {
     pub(crate) token: Option<Token>,
 }
 
+/// An answer, and what its body counts as; none if the connection is another protocol's after it.
+pub(crate) struct Reply {
+    pub(crate) response: Response<Body>,
+    pub(crate) kind: Option<Kind>,
+}
+
 /// What all connections share.
 pub(crate) struct Service {
     pub(crate) library: Arc<Library>,
@@ -56,6 +63,9 @@ pub(crate) struct Service {
     pub(crate) origin: Option<Arc<Origin>>,
     /// The catalogue for programs.
     pub(crate) api: Api,
+    open_files: OpenFiles,
+    /// If it serves `https:` itself.
+    pub(crate) tls: Option<Arc<Tls>>,
     settings: RwLock<Arc<Settings>>,
     draining: AtomicBool,
 }
@@ -70,7 +80,8 @@ impl Service {
         settings: Settings,
     ) -> Self {
         let (settings, draining) = (RwLock::new(Arc::new(settings)), AtomicBool::new(false));
-        Self { library, metrics, signaling, well_known: WellKnown::default(), origin, api, settings, draining }
+        let (well_known, open_files) = (WellKnown::default(), OpenFiles::default());
+        Self { library, metrics, signaling, well_known, origin, api, open_files, tls: None, settings, draining }
     }
 
     pub(crate) fn settings(&self) -> Arc<Settings> {
@@ -86,20 +97,14 @@ impl Service {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Answers `request` and announces the answer to the connection's `ledger`.
-    pub(crate) async fn respond(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-        admin: bool,
-        ledger: &Ledger,
-    ) -> Response<Body> {
+    /// Answers `request`.
+    pub(crate) async fn respond(&self, request: Request<Incoming>, peer: SocketAddr, admin: bool) -> Reply {
         if !admin
             && request.uri().path() == "/signal"
             && request.method() == Method::GET
             && let Some(signaling) = &self.signaling
         {
-            return self.signal(signaling.upgrade(request, peer), ledger);
+            return self.signal(signaling.upgrade(request, peer));
         }
         let settings = self.settings();
         let (method, origin) = (request.method().clone(), request.headers().get(header::ORIGIN).cloned());
@@ -120,18 +125,13 @@ impl Service {
             *response.body_mut() = Body::Memory(bytes::Bytes::new());
         }
         self.metrics.request(kind, response.status().as_u16(), cache);
-        ledger.expect(kind, hyper::body::Body::size_hint(response.body()).exact());
-        response
+        Reply { response, kind: Some(kind) }
     }
 
-    fn signal(&self, response: Response<bytes::Bytes>, ledger: &Ledger) -> Response<Body> {
+    fn signal(&self, response: Response<bytes::Bytes>) -> Reply {
         self.metrics.request(Kind::other, response.status().as_u16(), Cache::none);
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            ledger.expect_upgrade();
-        } else {
-            ledger.expect(Kind::other, Some(response.body().len() as u64));
-        }
-        response.map(Body::Memory)
+        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        Reply { response: response.map(Body::Memory), kind: (!upgraded).then_some(Kind::other) }
     }
 
     async fn route(&self, request: &Request<Incoming>, peer: SocketAddr, admin: bool, settings: &Settings) -> Answer {
@@ -272,16 +272,12 @@ impl Service {
     }
 
     async fn file(&self, request: &Request<Incoming>, rel: String) -> Answer {
-        let root = self.library.root().clone();
-        // Looking up a name may have to wait for a disk.
-        let opened = tokio::task::spawn_blocking(move || root.open(&rel).map(|opened| (rel, opened))).await;
-        let (rel, Opened { file, key, last_modified, age, .. }) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return failed(&error),
-            Err(panic) => return failed(&io::Error::other(panic)),
+        let opened = match self.open_files.get(self.library.root(), &rel).await {
+            Ok(opened) => opened,
+            Err(error) => return failed(&error),
         };
-        let etag = key.etag();
-        let range = match wanted(request.headers(), &etag, key.size) {
+        let key = opened.key;
+        let range = match wanted(request.headers(), &opened.etag, key.size) {
             Wanted::Part { start, len } => Some((start, len)),
             Wanted::Whole | Wanted::Outside => None,
         };
@@ -293,13 +289,16 @@ impl Service {
         } else if files::is_playlist(&rel) {
             format!("public, max-age={VOD_PLAYLIST_AGE}")
         } else {
-            format!("public, max-age={}", age.clamp(10, MAX_AGE))
+            format!("public, max-age={}", opened.age().clamp(10, MAX_AGE))
         };
         let representation = Representation {
-            source: Source::File { file, size: key.size },
+            source: match &opened.small {
+                Some(bytes) => Source::Memory(bytes.clone()),
+                None => Source::File { file: Arc::clone(&opened.file), size: key.size },
+            },
             media_type: files::media_type(&rel),
-            etag,
-            last_modified,
+            etag: opened.etag.clone(),
+            last_modified: opened.last_modified.clone(),
             cache_control,
             kind: files::kind(&rel, known.init),
             cache: Cache::none,

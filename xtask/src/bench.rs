@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    engine, media,
+    edge, engine, media,
     run::{self, cargo, program},
     setup::{self, Need},
 };
@@ -20,11 +20,12 @@ pub(crate) struct Bench<'a> {
 /// If there is none of this name.
 pub(crate) fn parse<'a>(args: &[&'a str]) -> Result<Bench<'a>> {
     let (name, options) =
-        args.split_first().ok_or_else(|| run::usage("what to measure is missing: viewers or fleet"))?;
+        args.split_first().ok_or_else(|| run::usage("what to measure is missing: viewers, fleet or edge"))?;
     let run = match *name {
         "viewers" => viewers,
         "fleet" => fleet,
-        other => return Err(run::usage(format!("unknown measurement {other:?}; there are viewers and fleet"))),
+        "edge" => edge::bench,
+        other => return Err(run::usage(format!("unknown measurement {other:?}; there are viewers, fleet and edge"))),
     };
     Ok(Bench { run, options: options.to_vec() })
 }

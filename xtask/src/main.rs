@@ -7,6 +7,7 @@
 mod bench;
 mod demo;
 mod dist;
+mod edge;
 mod engine;
 mod layouts;
 mod media;
@@ -28,6 +29,7 @@ Usage: cargo xtask COMMAND
   test [STAGE...]               set up and run all checks and tests, or only these stages
   build                         build the browser engine into target/engine
   bench viewers [OPTION...]     measure plain hls.js, p2p-media-loader and Marea side by side (docs/benchmarks.md)
+  bench edge [OPTION...]        measure the seeder beside nginx; --only plain|tls, --runs N, --report
   bench fleet [SCENARIO...]     simulate thousands of viewers; --list shows the scenarios, --help the options
   dist                          build what is shipped into target/dist: programs, engine, npm package, checksums
   media [NAME...]               encode the footage of the demo and the tests into target/media

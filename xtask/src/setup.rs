@@ -124,7 +124,7 @@ fn is_there(probe: &str) -> bool {
         .any(|folder| folder.join(probe).is_file())
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     program("id", ["-u"]).output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 

@@ -35,6 +35,9 @@ const STAGES: [Stage; 10] = [
     Stage { name: "e2e", run: e2e },
 ];
 
+/// What the tests need beside the defaults; always the same, else all is built anew between stages.
+const FEATURES: [&str; 2] = ["--features", "marea-seeder/tls"];
+
 /// TypeScript projects: JavaScript with checked comments counts.
 const PROJECTS: [&str; 4] = ["engine-wasm/web", "demo/web", "tests/e2e", "tests/bench"];
 
@@ -150,7 +153,7 @@ fn web(counts: &mut Counts) -> Result<()> {
 }
 
 fn clippy(_: &mut Counts) -> Result<()> {
-    run::check(&mut cargo(["clippy", "--all-targets", "--", "-D", "warnings"]))
+    run::check(cargo(["clippy", "--all-targets"]).args(FEATURES).args(["--", "-D", "warnings"]))
 }
 
 fn clippy_wasm(_: &mut Counts) -> Result<()> {
@@ -159,7 +162,7 @@ fn clippy_wasm(_: &mut Counts) -> Result<()> {
 }
 
 fn native(counts: &mut Counts) -> Result<()> {
-    counted(&mut cargo(["test", "--no-fail-fast"]), counts)
+    counted(cargo(["test", "--no-fail-fast"]).args(FEATURES), counts)
 }
 
 /// The core's golden vectors as wasm in a real browser.
@@ -176,7 +179,7 @@ fn e2e(counts: &mut Counts) -> Result<()> {
     media::make(&media::recipes(&["vod60", "live", "light", "shaka"])?)?;
     engine::build()?;
     // All default members, as in `native`: naming packages would select other features and build all anew.
-    run::check(&mut cargo(["build"]))?;
+    run::check(cargo(["build"]).args(FEATURES))?;
     counted(&mut program("node", ["tests/e2e/run.mjs"]), counts)
 }
 

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::StatusCode;
 use marea_swarm::pieces::{HashedObject, ObjectHasher};
@@ -25,7 +25,10 @@ use tokio::{
 };
 
 use super::store::{Head, Object};
-use crate::config::{CHUNK, ORIGIN_PATIENCE};
+use crate::{
+    body::{self, is_cached},
+    config::{CHUNK, ORIGIN_PATIENCE},
+};
 
 /// How far a fill is.
 #[derive(Clone)]
@@ -211,15 +214,10 @@ impl Spool {
         }
         let len = usize::try_from(on_disk - at).map_or(len, |left| left.min(len));
         let file = this.file.clone().ok_or(io::ErrorKind::UnexpectedEof)?;
-        if let Some(bytes) = crate::body::read_cached(&file, at, len) {
-            return Ok(bytes);
+        if is_cached(&file, at, len) {
+            return body::read(&file, at, len);
         }
-        let read = move || {
-            let mut buf = BytesMut::zeroed(len);
-            file.read_exact_at(&mut buf, at)?;
-            Ok(buf.freeze())
-        };
-        spawn_blocking(read).await.map_err(io::Error::other)?
+        spawn_blocking(move || body::read(&file, at, len)).await.map_err(io::Error::other)?
     }
 
     /// All of it; blocks.

@@ -32,7 +32,7 @@ use tempfile::NamedTempFile;
 use super::{fill::Spool, rules::Life};
 use crate::{
     atomic,
-    config::{HASH_CACHE, ORIGIN_MEMORY_CACHE},
+    config::{HASH_CACHE, OPEN_FILES, ORIGIN_MEMORY_CACHE},
     hashes::list_len,
     index::Span,
     metrics::Metrics,
@@ -169,11 +169,19 @@ impl Object {
         confirmed.1 = change(self.head.life);
     }
 
-    /// Its file; blocks. None if it is in memory.
-    pub(super) fn open(&self) -> io::Result<Result<File, Arc<Spool>>> {
+    /// What it is in, if that is memory.
+    pub(super) fn spool(&self) -> Option<&Arc<Spool>> {
         match &self.place {
-            Place::Disk(path) => Ok(Ok(File::open(path)?)),
-            Place::Spool(spool) => Ok(Err(Arc::clone(spool))),
+            Place::Disk(_) => None,
+            Place::Spool(spool) => Some(spool),
+        }
+    }
+
+    /// What it is in, if that is a file.
+    fn path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Disk(path) => Some(path),
+            Place::Spool(_) => None,
         }
     }
 
@@ -241,6 +249,8 @@ pub(super) struct Store {
     disk: Objects,
     memory: Objects,
     hashes: Cache<Key, Arc<Hashed>, Cost>,
+    /// Files of objects that were asked for lately. Their names never mean another content.
+    open: Cache<PathBuf, Arc<File>>,
     broken: AtomicBool,
     metrics: Arc<Metrics>,
     lock: Mutex<Option<File>>,
@@ -277,6 +287,7 @@ impl Store {
             disk: objects(budget, &metrics),
             memory: objects(ORIGIN_MEMORY_CACHE, &metrics),
             hashes: Cache::with_weighter(4096, HASH_CACHE, Cost),
+            open: Cache::new(OPEN_FILES),
             broken: AtomicBool::new(lock.is_none()),
             metrics,
             lock: Mutex::new(lock),
@@ -313,6 +324,19 @@ impl Store {
 
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Object>> {
         self.disk.get(key).or_else(|| self.memory.get(key))
+    }
+
+    /// The file of an object.
+    pub(super) async fn file(&self, object: &Arc<Object>) -> io::Result<Arc<File>> {
+        let path = object.path().ok_or(io::ErrorKind::NotFound)?;
+        if let Some(file) = self.open.get(path) {
+            return Ok(file);
+        }
+        let held = Arc::clone(object);
+        let open = move || held.path().map_or_else(|| Err(io::ErrorKind::NotFound.into()), File::open);
+        let file = Arc::new(tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??);
+        self.open.insert(path.to_owned(), Arc::clone(&file));
+        Ok(file)
     }
 
     /// The hash of what was there last, also if it was deleted to make room.

@@ -8,6 +8,7 @@ mod delta;
 mod deploy;
 mod doctor;
 mod faults;
+mod hot;
 mod http;
 mod layouts;
 mod live;
