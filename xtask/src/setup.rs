@@ -38,12 +38,8 @@ const TEST: &[Need] = &[Need::Test];
 const TOOLS: &[Tool] = &[
     Tool { name: "a C linker for Rust", probe: "cc", package: "gcc libc6-dev", needs: NODE },
     // For the seeder's WebRTC.
-    Tool {
-        name: "OpenSSL's headers",
-        probe: "/usr/include/openssl/ssl.h",
-        package: "libssl-dev pkg-config",
-        needs: NODE,
-    },
+    Tool { name: "OpenSSL's headers", probe: "/usr/include/openssl/ssl.h", package: "libssl-dev", needs: NODE },
+    Tool { name: "pkg-config", probe: "pkg-config", package: "pkg-config", needs: NODE },
     Tool { name: "Node.js", probe: "node", package: "nodejs", needs: NODE },
     Tool { name: "npm", probe: "npm", package: "npm", needs: NODE },
     Tool { name: "ffmpeg", probe: "ffmpeg", package: "ffmpeg", needs: MEDIA },
