@@ -6,7 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { inTriples, scenario } from "./lib/bed.mjs";
+import { inPairs, scenario } from "./lib/bed.mjs";
 import { atLeast } from "./lib/expect.mjs";
 import { MOVED, writeHardPlaylists } from "./lib/hard-playlists.mjs";
 import { files } from "./lib/media.mjs";
@@ -33,7 +33,7 @@ async function four(bed, ladder) {
 /** Four pages that play 60 s, joining 10 s apart, with room for a machine that is busy. */
 const timeout = 240_000;
 
-inTriples("layouts", () => {
+inPairs("layouts", () => {
   scenario("MPEG-TS", async (bed) => void (await four(bed, "light/ts")), { timeout });
 
   scenario(

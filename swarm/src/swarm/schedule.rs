@@ -210,8 +210,9 @@ impl Swarm {
         let entry = self.objects.get_mut(object);
         let have = entry.have.len();
         let (since, had) = *entry.urgent.get_or_insert((now, have));
-        let waited = now.saturating_sub(since + config::CLAIM_MS) as f64;
-        if pace.is_some_and(|pace| f64::from(have.saturating_sub(had)) * pace < waited) {
+        let (waited, came) = (now.saturating_sub(since) as f64, have.saturating_sub(had));
+        // By now the server would have brought one more.
+        if pace.is_some_and(|pace| f64::from(came + 1) * pace < waited) {
             self.racing = now + config::HTTP_MEMORY_MS;
         }
     }

@@ -67,15 +67,6 @@ export function inPairs(name, body) {
   describe(name, { concurrency: 2 }, body);
 }
 
-/**
- * Tests of four viewers each that run three at a time: pages of the light footage take a tenth of a core each.
- * @param {string} name
- * @param {() => void} body Declares scenarios.
- */
-export function inTriples(name, body) {
-  describe(name, { concurrency: 3 }, body);
-}
-
 export class Bed {
   /** @type {import("./browser.mjs").Viewer[]} */
   viewers = [];
