@@ -53,6 +53,8 @@ export class WrittenStream {
   #began = 0;
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #clock;
+  /** What the clock has begun. @type {Promise<void>} */
+  #steps = Promise.resolve();
 
   /** @param {string} root @param {Shape} shape */
   constructor(root, { past, future }) {
@@ -95,7 +97,9 @@ export class WrittenStream {
     this.video = `${web.origin}/${this.name}/live.m3u8`;
     this.#began = Date.now() - WINDOW * SEGMENT * 1000;
     await this.#write();
-    if (this.future === null) this.#clock = setInterval(() => void this.#step(), SEGMENT * 1000);
+    // One after the other, however long the disk takes.
+    const step = () => (this.#steps = this.#steps.then(() => this.#step()));
+    if (this.future === null) this.#clock = setInterval(step, SEGMENT * 1000);
   }
 
   /** When a segment was "filmed", in ms of `Date.now()`. @param {number} number */
@@ -143,6 +147,8 @@ export class WrittenStream {
 
   async close() {
     clearInterval(this.#clock);
+    // The folder must not go while a playlist is being written into it.
+    await this.#steps;
     await rm(this.root, { recursive: true, force: true });
   }
 
