@@ -218,6 +218,9 @@ pub const LINK_WINDOW: (usize, usize) = (64 * 1024, 256 * 1024);
 /// How long what lies there takes at the connection's pace; control messages wait behind it.
 pub const LINK_WINDOW_TIME: Duration = Duration::from_millis(250);
 
+/// Most bytes of control messages that wait for the WebRTC stack per connection: eight of the longest piece lists.
+pub const LINK_CONTROL: usize = 1024 * 1024;
+
 /// Time over which that pace is measured.
 pub const LINK_RATE_SAMPLE: Duration = Duration::from_millis(200);
 

@@ -46,6 +46,7 @@ mod server;
 mod service;
 mod sign;
 mod state;
+mod stun;
 mod tls;
 mod token;
 mod transport;

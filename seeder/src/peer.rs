@@ -23,7 +23,6 @@ mod signal;
 use std::{io, thread};
 
 use marea_signaling::{message::Kind, token::TokenKey};
-use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 use url::Url;
 
@@ -46,14 +45,12 @@ pub struct PeerPlan {
     pub key: Option<TokenKey>,
     /// UDP port; 0 takes a free one.
     pub port: u16,
-    /// Bytes of pieces that were sent.
-    pub(crate) sent: Counter,
 }
 
 impl PeerPlan {
     /// A peer of this kind, with no limit, no key and any port.
     pub fn new(signaling: Url, kind: Kind) -> Self {
-        Self { signaling, kind, upload_limit: None, key: None, port: 0, sent: Counter::default() }
+        Self { signaling, kind, upload_limit: None, key: None, port: 0 }
     }
 }
 

@@ -9,7 +9,8 @@ import { atLeast, noStall, rightBytes, totals, wholeFilm } from "./lib/expect.mj
 import { startLiar, startMute } from "./lib/liar.mjs";
 import { copyLadder } from "./lib/media.mjs";
 import { program } from "./lib/paths.mjs";
-import { run } from "./lib/process.mjs";
+import { siteKey } from "./lib/signed.mjs";
+import { pause } from "./lib/wait.mjs";
 
 /** A player that holds little, so that what comes late is missed, in the lower rendition. */
 const SHORT = { maxBufferLength: 8, maxMaxBufferLength: 8, backBufferLength: 0, fixedLevel: 0 };
@@ -22,10 +23,7 @@ const SHORT = { maxBufferLength: 8, maxMaxBufferLength: 8, backBufferLength: 0, 
 async function site(bed, seconds) {
   const media = await bed.media({ ladder: "light/groups", seconds });
   const other = await copyLadder({ ladder: "light/groups", seconds: 4, name: "other", root: media.root });
-  const file = join(media.root, ".site.key");
-  const made = await run(program("marea-seeder"), ["key", "new", "--key", file]);
-  assert.equal(made.code, 0, made.output);
-  const key = /ed25519:[\w-]{43}/.exec(made.output)?.[0] ?? "";
+  const { file, key } = await siteKey(media);
   const signaling = await bed.signaling();
   const edge = await bed.seeder(media, { args: ["--key", file, "--signaling", signaling.url, "--list-videos"] });
   const copies = await mkdtemp(join(tmpdir(), "marea-mirror-"));
@@ -33,7 +31,8 @@ async function site(bed, seconds) {
   const mirror = await bed.program(program("marea-seeder"), [
     "mirror",
     edge.origin,
-    ...["--root", copies, "--listen", "127.0.0.1:0", "--public-key", key, "--signaling", signaling.url],
+    // Over HTTP alone: what it gave over WebRTC, other mirrors were not asked for.
+    ...["--root", copies, "--listen", "127.0.0.1:0", "--public-key", key],
   ]);
   for (const name of [media.name, other.name]) await mirror.line(new RegExp(`${name}/master\\.m3u8: whole`), 60_000);
   const origin = originOf(mirror);
@@ -73,7 +72,13 @@ inPairs("mirrors", () => {
       bed.keep(liar, liar.close);
       const mute = await startMute();
       bed.keep(mute, mute.close);
-      const viewer = await bed.viewer(page(["http://127.0.0.1:9/", mute.base, liar.base, base]));
+      // The honest one is farther away, so that the liar is asked for certain.
+      const far = await startLiar(base, async (_, bytes) => {
+        await pause(300);
+        return bytes;
+      });
+      bed.keep(far, far.close);
+      const viewer = await bed.viewer(page(["http://127.0.0.1:9/", mute.base, liar.base, far.base]));
       await viewer.play();
       await viewer.playedTo(3, 20_000);
       // As a machine that hangs: it takes connections and says nothing.

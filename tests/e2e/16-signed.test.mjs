@@ -6,8 +6,7 @@ import { join } from "node:path";
 import { inPairs, scenario } from "./lib/bed.mjs";
 import { noStall, nothingRejected, rightBytes, totals, wholeFilm } from "./lib/expect.mjs";
 import { files } from "./lib/media.mjs";
-import { program } from "./lib/paths.mjs";
-import { run } from "./lib/process.mjs";
+import { signedSite } from "./lib/signed.mjs";
 
 /**
  * A signed folder behind plain nginx, signaling apart.
@@ -15,16 +14,7 @@ import { run } from "./lib/process.mjs";
  * @param {number} seconds
  */
 async function site(bed, seconds) {
-  const media = await bed.media({ ladder: "light/groups", seconds });
-  const signaling = await bed.signaling();
-  // Hidden, so that nothing takes it for media.
-  const file = join(media.root, ".site.key");
-  const { code, output } = await run(program("marea-seeder"), ["key", "new", "--key", file]);
-  assert.equal(code, 0, output);
-  const key = /ed25519:[\w-]{43}/.exec(output)?.[0] ?? "";
-  await bed.annotate(media.root, ["--signaling", signaling.url, "--key", file]);
-  const script = await bed.engineInto(media.root);
-  const web = await bed.nginx(media.root);
+  const { media, key, script, web } = await signedSite(bed, seconds);
   const page = (/** @type {string} */ pinned) => ({
     script: web.origin + script,
     attributes: { "data-public-key": pinned },

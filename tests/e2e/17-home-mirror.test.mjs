@@ -7,20 +7,11 @@ import { join } from "node:path";
 import { scenario } from "./lib/bed.mjs";
 import { atLeast, noStall, nothingRejected, rightBytes, totals, wholeFilm } from "./lib/expect.mjs";
 import { program } from "./lib/paths.mjs";
-import { run } from "./lib/process.mjs";
+import { signedSite } from "./lib/signed.mjs";
 
 /** @param {import("./lib/bed.mjs").Bed} bed */
 async function mirroredSite(bed) {
-  const media = await bed.media({ ladder: "light/groups", seconds: 16 });
-  const signaling = await bed.signaling();
-  // Hidden, so that nothing takes it for media.
-  const file = join(media.root, ".site.key");
-  const { code, output } = await run(program("marea-seeder"), ["key", "new", "--key", file]);
-  assert.equal(code, 0, output);
-  const key = /ed25519:[\w-]{43}/.exec(output)?.[0] ?? "";
-  await bed.annotate(media.root, ["--signaling", signaling.url, "--key", file]);
-  const script = await bed.engineInto(media.root);
-  const web = await bed.nginx(media.root);
+  const { media, key, signaling, script, web } = await signedSite(bed, 16);
   const line = await bed.proxy(web.origin);
   const film = `${line.origin}/${media.name}/master.m3u8`;
   const root = bed.keep(await mkdtemp(join(tmpdir(), "marea-mirror-")), () => rm(root, { recursive: true }));

@@ -8,12 +8,10 @@ use tokio::{
 };
 
 use super::Visit;
+use crate::stun;
 
 /// Waits for the answer to each of the requests; UDP loses some.
 const WAITS: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
-
-/// RFC 8489 §5.
-const MAGIC: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 impl Visit {
     /// Asks the server of a `stun:` URL (RFC 7064) for our address.
@@ -30,25 +28,20 @@ impl Visit {
 }
 
 async fn binding(url: &str) -> io::Result<()> {
-    let place = url.trim_start_matches("stun:").split('?').next().unwrap_or("");
-    let has_port = place.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let place = if has_port { place.to_owned() } else { format!("{place}:3478") };
-    let to = lookup_host(&place).await?.next().ok_or(io::ErrorKind::NotFound)?;
+    let to = lookup_host(stun::place(url)).await?.next().ok_or(io::ErrorKind::NotFound)?;
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(to).await?;
-    let mut request = [0; 20];
-    request[1] = 1;
-    request[4..8].copy_from_slice(&MAGIC);
-    getrandom::fill(&mut request[8..]).map_err(io::Error::other)?;
+    let mut transaction = stun::Transaction::default();
+    getrandom::fill(&mut transaction).map_err(io::Error::other)?;
     let mut answer = [0; 1500];
     for wait in WAITS {
-        socket.send(&request).await?;
+        socket.send(&stun::request(transaction)).await?;
         let fits = async {
             loop {
                 let len = socket.recv(&mut answer).await?;
                 // A success response to this very request.
-                if len >= 20 && answer[..2] == [1, 1] && answer[4..20] == request[4..20] {
+                if stun::response(&answer[..len]).is_some_and(|(answered, _)| answered == transaction) {
                     return Ok(());
                 }
             }

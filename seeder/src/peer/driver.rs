@@ -220,7 +220,7 @@ impl Driver {
                 if std::mem::take(&mut self.down) {
                     tracing::info!("signaling is back");
                 }
-                self.net.open(&self.plan.signaling.clone()).await;
+                self.net.open(&self.plan.signaling).await;
                 for (video, room) in &mut self.rooms {
                     let of_it = self.links.values().filter(|link| link.name.video == *video && link.is_open());
                     let connected = of_it.map(|link| link.name.peer.clone()).collect();
@@ -517,7 +517,6 @@ impl Driver {
                         let range = offset as usize..(offset + len) as usize;
                         let frame = room.frame(millis, &header, object, piece, range);
                         if let (Some(frame), Some(link)) = (frame, self.links.get_mut(&peer.0)) {
-                            self.plan.sent.inc_by(u64::from(len));
                             link.send_frame(frame);
                             self.dirty.insert(peer.0);
                         }

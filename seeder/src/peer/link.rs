@@ -19,7 +19,7 @@ use str0m::{
     net::{Protocol, Receive, Transmit},
 };
 
-use crate::config::{LINK_OPEN, LINK_PROGRESS, LINK_RATE_SAMPLE, LINK_WINDOW, LINK_WINDOW_TIME};
+use crate::config::{LINK_CONTROL, LINK_OPEN, LINK_PROGRESS, LINK_RATE_SAMPLE, LINK_WINDOW, LINK_WINDOW_TIME};
 
 /// Why a connection cannot be made or goes on no more.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,8 @@ pub(super) struct Link {
     since: Instant,
     /// Messages that the stack has not taken yet.
     control: VecDeque<Vec<u8>>,
+    /// Bytes of `control`.
+    queued: usize,
     frames: VecDeque<Vec<u8>>,
     /// Bytes of `frames`.
     pub(super) unsent: usize,
@@ -155,6 +157,7 @@ impl Link {
             timeout: now,
             since: now,
             control: VecDeque::new(),
+            queued: 0,
             frames: VecDeque::new(),
             unsent: 0,
             written: 0,
@@ -195,7 +198,7 @@ impl Link {
         if Some(check_sdp(offer)?) != self.remote {
             return Err(LinkError::OutOfTurn);
         }
-        self.filter = CandidateFilter::new(self.name.near);
+        // The filter lives as long as the connection: a restart is no new allowance of addresses to try.
         let answer = self.rtc.sdp_api().accept_offer(read_offer(&mut self.filter, offer)?)?;
         self.timeout = now;
         Ok(ours(&self.name, &answer.to_sdp_string()))
@@ -254,9 +257,13 @@ impl Link {
         self.input(Input::Timeout(now));
     }
 
-    /// Queues a message of the `control` channel.
+    /// Queues a message of the `control` channel. A neighbour who takes none is given up before they fill the memory.
     pub(super) fn send_control(&mut self, bytes: Vec<u8>) {
+        self.queued += bytes.len();
         self.control.push_back(bytes);
+        if self.queued > LINK_CONTROL {
+            self.rtc.disconnect();
+        }
     }
 
     /// Queues a message of the `data` channel.
@@ -350,6 +357,7 @@ impl Link {
         self.written += len as u64;
         if index == 0 {
             self.control.pop_front();
+            self.queued -= len;
         } else {
             self.frames.pop_front();
             self.unsent -= len;

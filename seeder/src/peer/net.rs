@@ -17,12 +17,10 @@ use tokio::{
 use url::Url;
 
 use super::random;
-use crate::config::{STUN_AGAIN, UDP_BUFFER};
-
-/// RFC 8489 §5.
-const MAGIC: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
-/// RFC 8489 §14.2.
-const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+use crate::{
+    config::{STUN_AGAIN, UDP_BUFFER},
+    stun,
+};
 
 /// Longest datagram that is read: what WebRTC sends fits an Ethernet frame.
 const MAX_DATAGRAM: usize = 2_048;
@@ -77,8 +75,8 @@ impl Net {
     }
 
     /// Takes sockets at the addresses from which `server` and the rest of the world are reached. Those that are there stay:
-    /// connections live on them. True if there is a new one.
-    pub(super) async fn open(&mut self, server: &Url) -> bool {
+    /// connections live on them.
+    pub(super) async fn open(&mut self, server: &Url) {
         let place =
             (server.host_str().unwrap_or("").trim_matches(['[', ']']), server.port_or_known_default().unwrap_or(443));
         let named: Vec<SocketAddr> = lookup_host(place).await.map(Iterator::collect).unwrap_or_default();
@@ -99,7 +97,6 @@ impl Net {
         if fresh {
             self.ask();
         }
-        fresh
     }
 
     fn bind(&mut self, ip: IpAddr) -> io::Result<()> {
@@ -166,7 +163,7 @@ impl Net {
                     for to in resolve(server).await {
                         for socket in &sockets {
                             if socket.local_addr().is_ok_and(|here| here.is_ipv4() == to.is_ipv4()) {
-                                let _ = socket.send_to(&request(secret, round), to).await;
+                                let _ = socket.send_to(&stun::request(transaction(secret, round)), to).await;
                             }
                         }
                     }
@@ -178,7 +175,10 @@ impl Net {
 
     /// Takes a datagram if it answers a STUN request of ours (None: it does not). `Some(Some(..))`: an address that is news.
     pub(super) fn answered(&mut self, datagram: &Datagram) -> Option<Option<(SocketAddr, SocketAddr)>> {
-        let seen = response(self.secret, &datagram.bytes)?;
+        let (transaction, seen) = stun::response(&datagram.bytes)?;
+        if !transaction.starts_with(&self.secret) {
+            return None;
+        }
         let Some(seen) = seen.filter(|seen| *seen != datagram.to) else { return Some(None) };
         let before = self.reflexive.insert(datagram.to, seen);
         Some((before != Some(seen)).then_some((datagram.to, seen)))
@@ -207,72 +207,13 @@ fn source_towards(to: SocketAddr) -> Option<IpAddr> {
 }
 
 async fn resolve(url: &str) -> Vec<SocketAddr> {
-    let place = url.trim_start_matches("stun:").split('?').next().unwrap_or("");
-    let has_port = place.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let place = if has_port { place.to_owned() } else { format!("{place}:3478") };
-    lookup_host(place).await.map(Iterator::collect).unwrap_or_default()
+    lookup_host(stun::place(url)).await.map(Iterator::collect).unwrap_or_default()
 }
 
-fn request(secret: [u8; 8], round: u32) -> [u8; 20] {
-    let mut request = [0; 20];
-    request[1] = 1; // Binding
-    request[4..8].copy_from_slice(&MAGIC);
-    request[8..16].copy_from_slice(&secret);
-    request[16..].copy_from_slice(&round.to_be_bytes());
-    request
-}
-
-/// The address in a success response to one of our requests; None if it is none.
-fn response(secret: [u8; 8], bytes: &[u8]) -> Option<Option<SocketAddr>> {
-    let (head, mut rest) = bytes.split_at_checked(20)?;
-    if head[..2] != [1, 1] || head[4..8] != MAGIC || head[8..16] != secret {
-        return None;
-    }
-    let transaction = &head[4..20];
-    while let Some((attribute, after)) = rest.split_at_checked(4) {
-        let kind = u16::from_be_bytes([attribute[0], attribute[1]]);
-        let len = usize::from(u16::from_be_bytes([attribute[2], attribute[3]]));
-        let Some(value) = after.get(..len) else { break };
-        if kind == XOR_MAPPED_ADDRESS {
-            return Some(unmask(value, transaction));
-        }
-        rest = after.get(len.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Some(None)
-}
-
-fn unmask(value: &[u8], transaction: &[u8]) -> Option<SocketAddr> {
-    let (head, address) = value.split_at_checked(4)?;
-    let port = u16::from_be_bytes([head[2] ^ MAGIC[0], head[3] ^ MAGIC[1]]);
-    let plain: Vec<u8> = address.iter().zip(transaction).map(|(byte, mask)| byte ^ mask).collect();
-    let ip = match (head[1], plain.len()) {
-        (1, 4) => IpAddr::from(<[u8; 4]>::try_from(plain).ok()?),
-        (2, 16) => IpAddr::from(<[u8; 16]>::try_from(plain).ok()?),
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The response of RFC 5769 §2.2, whose transaction begins with these 8 bytes.
-    const SECRET: [u8; 8] = [0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86];
-    const RESPONSE: [u8; 48] = [
-        0x01, 0x01, 0x00, 0x3c, 0x21, 0x12, 0xa4, 0x42, 0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87,
-        0xdf, 0xae, 0x80, 0x22, 0x00, 0x0b, 0x74, 0x65, 0x73, 0x74, 0x20, 0x76, 0x65, 0x63, 0x74, 0x6f, 0x72, 0x20,
-        0x00, 0x20, 0x00, 0x08, 0x00, 0x01, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43,
-    ];
-
-    #[test]
-    fn only_answers_to_our_own_requests_are_taken() {
-        let address = "192.0.2.1:32853".parse().unwrap();
-        assert_eq!(response(SECRET, &RESPONSE), Some(Some(address)));
-        assert_eq!(response([0; 8], &RESPONSE), None);
-        assert_eq!(response(SECRET, &request(SECRET, 0)), None);
-        for len in 0..RESPONSE.len() {
-            assert_ne!(response(SECRET, &RESPONSE[..len]), Some(Some(address)), "cut at {len}");
-        }
-    }
+/// The transaction of one of our requests: what nobody else knows, and which one it is.
+fn transaction(secret: [u8; 8], round: u32) -> stun::Transaction {
+    let mut transaction = [0; 12];
+    transaction[..8].copy_from_slice(&secret);
+    transaction[8..].copy_from_slice(&round.to_be_bytes());
+    transaction
 }

@@ -1,6 +1,6 @@
 //! The client's side of signaling (`docs/protocol.md` §4): one socket for all videos, opened again whenever it is lost.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::Uri;
@@ -242,8 +242,6 @@ async fn talk(
     news: &mpsc::UnboundedSender<News>,
 ) -> Option<String> {
     let mut until: Option<Instant> = None;
-    // Several at once go out as one write.
-    let mut waiting: VecDeque<ToServer> = VecDeque::new();
     loop {
         tokio::select! {
             message = timeout(SIGNALING_SILENCE, socket.next()) => {
@@ -264,15 +262,15 @@ async fn talk(
                 }
             }
             message = out.recv() => {
-                waiting.push_back(message?);
-                while let Ok(message) = out.try_recv() {
-                    waiting.push_back(message);
-                }
-                while let Some(message) = waiting.pop_front() {
-                    let Ok(text) = serde_json::to_string(&message) else { continue };
+                // Several at once go out as one write.
+                let mut next = Some(message?);
+                while let Some(message) = next {
+                    // Plain data: it cannot fail to be written.
+                    let text = serde_json::to_string(&message).unwrap_or_default();
                     if let Err(error) = socket.feed(Message::text(text)).await {
                         return Some(error.to_string());
                     }
+                    next = out.try_recv().ok();
                 }
                 if let Err(error) = socket.flush().await {
                     return Some(error.to_string());

@@ -279,7 +279,7 @@ pub(crate) fn ffmpeg(folder: &Path, live: bool, args: &str) -> std::process::Chi
     // The stream map of a ladder is one argument with (no-break) spaces in it.
     let args = args.split_ascii_whitespace().map(|arg| arg.replace('\u{a0}', " "));
     command.args(args).current_dir(folder).stdout(Stdio::null());
-    command.spawn().expect("ffmpeg is needed: run `cargo xtask setup`, or install it")
+    command.spawn().expect("ffmpeg is needed: `cargo xtask test` installs it")
 }
 
 /// Clips that are made once and kept: `ladder` (fMP4, two renditions and audio), `single` (byte ranges in one file),
