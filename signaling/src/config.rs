@@ -1,12 +1,19 @@
 //! The settings of the standalone server, read and checked.
 
-use std::{net::SocketAddr, path::Path, str::FromStr};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use http::Uri;
 
+#[cfg(feature = "redis")]
+use crate::cluster::redis::{Servers, ServersError};
 use crate::{
     access::{Origins, Rules},
     address::host_of,
+    asn::AsnDatabase,
     layered::{ConfigError, Values},
     service::Policy,
     sharing::{NamedRule, SharingRules, VideoRule},
@@ -24,6 +31,12 @@ pub struct Config {
     pub admin_listen: Option<SocketAddr>,
     /// The service's own secret; `None`: a fresh one.
     pub secret: Option<[u8; 32]>,
+    /// Where the other nodes are found.
+    #[cfg(feature = "redis")]
+    pub redis: Option<Servers>,
+    /// Certificate and key for TLS.
+    #[cfg(feature = "tls")]
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Answers WebTorrent clients.
     pub tracker: bool,
     /// What SIGHUP may change.
@@ -65,15 +78,48 @@ impl Config {
             udp: values.parse("udp")?.ok_or_else(|| missing("udp"))?,
             admin_listen: values.parse("admin-listen")?,
             secret: values.text("secret").map(|path| secret(values, path)).transpose()?,
+            #[cfg(feature = "redis")]
+            redis: redis(values)?,
+            #[cfg(feature = "tls")]
+            tls: tls(values)?,
             tracker: values.switch("tracker"),
             policy: Policy {
                 origins: Origins::new(values.parse_list("allow-origin")?),
                 trusted_proxies: values.parse_list("trusted-proxy")?,
+                asn: values.text("asn-db").map(|path| asn(values, path)).transpose()?,
                 public_host: values.text("public-url").map(|url| public_host(values, url)).transpose()?,
                 rules: Rules { tokens: tokens(values)?, sharing: sharing(values)? },
             },
         })
     }
+}
+
+#[cfg(feature = "redis")]
+fn redis(values: &Values) -> Result<Option<Servers>, ConfigError> {
+    let mut urls = values.list("redis").join(",");
+    if urls.is_empty() {
+        return Ok(None);
+    }
+    if urls.starts_with('/') {
+        let read = std::fs::read_to_string(&urls);
+        let text = read.map_err(|error| values.refuse("redis", format!("cannot read {urls}: {error}")))?;
+        urls = text.split_whitespace().collect::<Vec<_>>().join(",");
+    }
+    urls.parse().map(Some).map_err(|error: ServersError| values.refuse("redis", error.to_string()))
+}
+
+#[cfg(feature = "tls")]
+fn tls(values: &Values) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    match (values.text("tls-cert"), values.text("tls-key")) {
+        (Some(cert), Some(key)) => Ok(Some((cert.into(), key.into()))),
+        (Some(_), None) => Err(values.refuse("tls-key", "is missing: name the private key of --tls-cert")),
+        (None, Some(_)) => Err(values.refuse("tls-cert", "is missing: name the certificate of --tls-key")),
+        (None, None) => Ok(None),
+    }
+}
+
+fn asn(values: &Values, path: &str) -> Result<AsnDatabase, ConfigError> {
+    AsnDatabase::open(Path::new(path)).map_err(|error| values.refuse("asn-db", error))
 }
 
 fn secret(values: &Values, path: &str) -> Result<[u8; 32], ConfigError> {
@@ -159,6 +205,20 @@ mod tests {
         for wrong in ["signal.example", "ftp://a", "https://", "/x"] {
             let error = load(&["--public-url", wrong]).unwrap_err().to_string();
             assert!(error.contains("public-url") && error.contains("command line"), "{error}");
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn redis_is_none_or_some_urls_or_a_file_with_them() {
+        assert!(load(&[]).unwrap().redis.is_none());
+        assert!(load(&["--redis", "redis://a:1,redis://b:2"]).unwrap().redis.is_some());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "redis://a:1\nredis://b:2\n").unwrap();
+        assert!(load(&["--redis", file.path().to_str().unwrap()]).unwrap().redis.is_some());
+        for wrong in ["http://a", "/nowhere/redis"] {
+            let error = load(&["--redis", wrong]).unwrap_err().to_string();
+            assert!(error.contains("redis"), "{error}");
         }
     }
 

@@ -70,6 +70,40 @@ pub const LAYERS: Layers = Layers {
             help: "Answers WebTorrent clients and p2p-media-loader at /announce, /tracker/socket and / too, apart from \
                    Marea's viewers. On, since it costs nothing unused; `allow-origin` counts for it, tokens do not.",
         },
+        #[cfg(feature = "tls")]
+        Setting {
+            key: "tls-cert",
+            shape: Shape::Text,
+            default: None,
+            example: "/etc/marea/cert.pem",
+            help: "Certificate chain in PEM: `https:` and `wss:` on `listen`, without a proxy. Read again at SIGHUP. Not set: plain.",
+        },
+        #[cfg(feature = "tls")]
+        Setting {
+            key: "tls-key",
+            shape: Shape::Text,
+            default: None,
+            example: "/etc/marea/key.pem",
+            help: "Private key of --tls-cert, in PEM.",
+        },
+        Setting {
+            key: "asn-db",
+            shape: Shape::Text,
+            default: None,
+            example: "/var/lib/GeoIP/GeoLite2-ASN.mmdb",
+            help: "MaxMind DB file with autonomous system numbers: viewers of one operator are matched rather. Read again at \
+                   SIGHUP. Not set: by network (/24, /48) alone.",
+        },
+        #[cfg(feature = "redis")]
+        Setting {
+            key: "redis",
+            shape: Shape::List,
+            default: Some(""),
+            example: "redis://127.0.0.1:6379",
+            help: "Redis by which several nodes find each other: `redis://`, `rediss://` (TLS), several of a cluster, or \
+                   `redis+sentinel://HOST:26379/NAME`; or a file with them, since they may hold a password. Empty: one node, \
+                   which needs none. All nodes need the same `secret`; without one they share one through Redis.",
+        },
         Setting {
             key: "secret",
             shape: Shape::Text,
@@ -245,6 +279,8 @@ pub const SAMPLE: usize = 48;
 pub const RANDOM_PICKS: f64 = 0.15;
 /// Distance in playback, in seconds, over which the preference for near positions fades: the engine's buffers.
 pub const POSITION_SCALE: f64 = 60.0;
+/// Other nodes answer within this or never: a few times what Redis and they need under load.
+pub const ASK_MS: Millis = 2_000;
 /// A member that still wants peers is looked at again after so long: failed handshakes have died by then.
 pub const RETRY_MS: Millis = 30_000;
 /// A pair whose handshake failed may be matched again after so long, doubled each time.
@@ -258,7 +294,8 @@ pub const REMATCH_ANSWERED_MS: Millis = 120_000;
 pub const REMATCH_DOUBLINGS: u32 = 4;
 /// New peers of one membership at once (design §6); they come back within an hour.
 pub const PAIRINGS_PER_VIDEO: f64 = 30.0;
-/// New peers of one connection within an hour (design §6), whoever was told of whom: each learns an address.
+/// New peers of one connection within an hour (design §6), whoever was told of whom: each learns an address. The same for all
+/// connections of one network (/24, /48) together, as far as it meets others.
 pub const PAIRINGS_PER_HOUR: f64 = 120.0;
 
 // Membership.
@@ -273,6 +310,35 @@ pub const TICKET_MS: Millis = 24 * 3_600_000;
 pub const SALT_MS: Millis = 3_600_000;
 /// How long the servers in `ice` may be used, in seconds: a day, since no credential is among them.
 pub const ICE_TTL: u32 = 86_400;
+
+// Several nodes.
+
+/// A node says so often that it lives.
+pub const NODE_BEAT: Duration = Duration::from_secs(5);
+/// One that has not said so for so long is no more: three beats.
+pub const NODE_LEASE: Duration = Duration::from_secs(15);
+/// What a dead node has left in Redis is taken out by the others after so long.
+pub const NODE_FORGET: Duration = Duration::from_secs(60);
+/// A node's row of a swarm is written anew so often, changed or not: what Redis has lost comes back, what it did not learn too.
+pub const ROW_REFRESH: Duration = Duration::from_secs(30);
+/// Least time between two writings of one row, the first and the last member apart.
+pub const ROW_PACE: Duration = Duration::from_secs(1);
+/// Redis forgets a swarm that nobody has written for so long: three refreshes.
+pub const ROW_LIFE: Duration = Duration::from_secs(90);
+/// All rows are written within this when Redis has come back.
+pub const ROW_RETURN: Duration = Duration::from_secs(3);
+/// An answer of Redis that takes longer will not come: it normally takes less than a millisecond.
+pub const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time to connect to a Redis server.
+pub const REDIS_CONNECT: Duration = Duration::from_secs(2);
+/// Wait before Redis is tried again, at first and at most.
+pub const REDIS_RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// Commands under way at once; what comes meanwhile waits in the queue.
+pub const REDIS_IN_FLIGHT: usize = 256;
+/// Messages that wait for Redis, and frames that wait for this node: some seconds' worth. The rest is dropped, since clients try again.
+pub const NODE_QUEUE: usize = 8192;
+/// Bytes of messages in one frame; a longer message has one of its own.
+pub const NODE_FRAME: usize = 64 * 1024;
 
 // STUN.
 

@@ -10,6 +10,7 @@
 //! | [`stun`] | [`StunServer`]: RFC 8489 Binding over UDP |
 //! | [`server`], [`config`] | the standalone server and its settings |
 //! | [`defaults`] | every default, with its reason |
+//! | [`cluster`] | several nodes of one service, over Redis |
 //! | [`access`] | which videos and pages are served |
 //! | [`token`] | tokens of viewers, mirrors and edges |
 //! | [`sharing`] | what the site asks of its viewers |
@@ -43,7 +44,9 @@
 
 pub mod access;
 pub mod address;
+mod asn;
 mod bucket;
+pub mod cluster;
 pub mod config;
 pub mod defaults;
 pub mod ids;
@@ -57,11 +60,14 @@ pub mod shard;
 pub mod sharing;
 pub mod stun;
 mod ticket;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod token;
 pub mod tracker;
 
 pub use access::{Access, Catalogue, OriginRule, Origins, Rules};
 pub use address::{ClientAddress, Network};
+pub use asn::AsnDatabase;
 pub use ids::{AnnounceId, PeerId};
 pub use service::{Policy, Settings, Signaling, Stats};
 pub use stun::StunServer;

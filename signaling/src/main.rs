@@ -15,6 +15,7 @@ use marea_signaling::{
     layered::{ConfigError, Values},
     server::Server,
     service::Signaling,
+    tls::TlsError,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         .after_help(
             "A flag beats its environment variable (MAREA_SIGNALING_LISTEN for --listen), that beats the TOML file, that \
              the default. SIGTERM drains and ends, SIGHUP reads public-url, trusted-proxy, allow-origin, tokens \
-             and what viewers are asked again. \
+             what viewers are asked, certificate and key again. \
              RUST_LOG sets what is logged to stderr.",
         )
         .args(LAYERS.args())
@@ -83,6 +84,8 @@ async fn run(matches: &ArgMatches, config: &Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let signaling = server.signaling().clone();
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let reload_tls = server.tls_reloader();
     if let Some(address) = server.stun_addr() {
         tracing::info!(%address, "answering STUN");
     }
@@ -90,13 +93,15 @@ async fn run(matches: &ArgMatches, config: &Config) -> anyhow::Result<()> {
         tracing::info!(%address, "metrics and health");
     }
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "listening on http://{}", server.local_addr()?).and_then(|()| stdout.flush()).context("stdout")?;
+    writeln!(stdout, "listening on {scheme}://{}", server.local_addr()?)
+        .and_then(|()| stdout.flush())
+        .context("stdout")?;
     let shutdown = async {
         loop {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = hangup.recv() => reload(matches, config, &signaling),
+                _ = hangup.recv() => reload(matches, config, &signaling, &reload_tls),
             }
         }
     };
@@ -105,11 +110,19 @@ async fn run(matches: &ArgMatches, config: &Config) -> anyhow::Result<()> {
 }
 
 /// SIGHUP. What is wrong is said, and changes nothing.
-fn reload(matches: &ArgMatches, old: &Config, signaling: &Signaling) {
+fn reload(
+    matches: &ArgMatches,
+    old: &Config,
+    signaling: &Signaling,
+    reload_tls: &impl Fn(&Config) -> Result<(), TlsError>,
+) {
     match read(matches) {
         Ok((_, new)) => {
             if (new.listen, new.udp, new.admin_listen) != (old.listen, old.udp, old.admin_listen) {
                 tracing::warn!("listen, udp and admin-listen change with a restart only");
+            }
+            if let Err(error) = reload_tls(&new) {
+                tracing::error!(%error, "the certificate was not read again");
             }
             signaling.set_policy(new.policy);
             tracing::info!("configuration read again");

@@ -15,6 +15,12 @@ pub(crate) struct Metrics {
     peers: Family<KindLabel, Gauge>,
     messages: Family<MessageLabels, Counter>,
     rejects: Family<ReasonLabel, Counter>,
+    #[cfg(feature = "redis")]
+    pub(crate) redis_up: Gauge,
+    #[cfg(feature = "redis")]
+    pub(crate) nodes: Gauge,
+    #[cfg(feature = "redis")]
+    node_messages: Family<DirectionLabel, Counter>,
     pub(crate) relay_seconds: Histogram,
 }
 
@@ -26,6 +32,12 @@ struct KindLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MessageLabels {
     kind: &'static str,
+    direction: &'static str,
+}
+
+#[cfg(feature = "redis")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabel {
     direction: &'static str,
 }
 
@@ -44,6 +56,12 @@ impl Metrics {
             peers: Family::default(),
             messages: Family::default(),
             rejects: Family::default(),
+            #[cfg(feature = "redis")]
+            redis_up: Gauge::default(),
+            #[cfg(feature = "redis")]
+            nodes: Gauge::default(),
+            #[cfg(feature = "redis")]
+            node_messages: Family::default(),
             relay_seconds,
         };
         metrics.set_peers(Counts::default());
@@ -58,6 +76,19 @@ impl Metrics {
         registry.register("marea_signaling_rejects", "Messages and connections refused", self.rejects.clone());
         let help = "From reading a message to writing it to the other peer's socket";
         registry.register("marea_signaling_relay_seconds", help, self.relay_seconds.clone());
+    }
+
+    /// What there is only where there are other nodes.
+    #[cfg(feature = "redis")]
+    pub(crate) fn register_nodes(&self, registry: &mut Registry) {
+        registry.register("marea_signaling_redis_up", "1 while Redis can be used", self.redis_up.clone());
+        registry.register("marea_signaling_nodes", "Nodes that live, this one included", self.nodes.clone());
+        registry.register("marea_signaling_node_messages", "Messages between nodes", self.node_messages.clone());
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn node_message(&self, direction: &'static str) {
+        self.node_messages.get_or_create(&DirectionLabel { direction }).inc();
     }
 
     pub(crate) fn set_peers(&self, counts: Counts) {

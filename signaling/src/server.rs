@@ -8,12 +8,17 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::{metrics::info::Info, registry::Registry};
+#[cfg(feature = "tls")]
+use tokio::time::timeout;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
 };
 
+#[cfg(feature = "tls")]
+use crate::tls::{Tls, TlsError};
 use crate::{
     address::ClientAddress,
     config::{Config, Udp},
@@ -41,6 +46,8 @@ pub struct Server {
 struct Shared {
     signaling: Signaling,
     registry: Registry,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
     /// HTTP connections that may still come: WebSockets have their own count.
     room: Semaphore,
 }
@@ -61,6 +68,10 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// Certificate or key cannot be used.
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system has no randomness.
     #[error("the system gives no random numbers: {0}")]
     Random(io::Error),
@@ -79,6 +90,8 @@ impl Server {
     /// # Errors
     /// An address is in use, or not of this machine.
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        #[cfg(feature = "tls")]
+        let tls = config.tls.as_ref().map(|(cert, key)| Tls::load(cert, key, &["http/1.1"])).transpose()?;
         let (listener, stun) = bind_pair(config).await?;
         let admin = match config.admin_listen {
             Some(address) => Some(bind_tcp(address, "admin-listen").await?),
@@ -91,7 +104,15 @@ impl Server {
             ..Settings::with_random_secret().map_err(StartError::Random)?
         };
         let settings = Settings { secret: config.secret.unwrap_or(settings.secret), ..settings };
+        #[cfg(feature = "redis")]
+        let settings = share_secret(config, settings).await;
+        #[cfg(feature = "redis")]
+        let secret = settings.secret;
         let signaling = Signaling::start(settings);
+        #[cfg(feature = "redis")]
+        if let Some(servers) = &config.redis {
+            signaling.join_nodes(servers.clone(), &secret);
+        }
         let mut registry = Registry::default();
         signaling.register_metrics(&mut registry);
         if let Some(stun) = &stun {
@@ -100,7 +121,14 @@ impl Server {
         let version = [("program", "marea-signaling"), ("version", env!("CARGO_PKG_VERSION"))];
         registry.register("marea_build", "What runs here", Info::new(version.to_vec()));
         let room = Semaphore::new(defaults::MAX_CONNECTIONS);
-        Ok(Self { shared: Arc::new(Shared { signaling, registry, room }), listener, admin, stun })
+        let shared = Shared {
+            signaling,
+            registry,
+            #[cfg(feature = "tls")]
+            tls,
+            room,
+        };
+        Ok(Self { shared: Arc::new(shared), listener, admin, stun })
     }
 
     /// The bound address of HTTP and WebSockets.
@@ -126,6 +154,16 @@ impl Server {
         &self.shared.signaling
     }
 
+    /// Reads certificate and key again; to be called with the configuration as it is now.
+    #[cfg(feature = "tls")]
+    pub fn tls_reloader(&self) -> impl Fn(&Config) -> Result<(), TlsError> + use<> {
+        let shared = Arc::clone(&self.shared);
+        move |config| match (&shared.tls, &config.tls) {
+            (Some(tls), Some((cert, key))) => tls.reload(cert, key),
+            _ => Ok(()),
+        }
+    }
+
     /// Serves until `shutdown`, then drains for [`defaults::DRAIN`] at most, still answering HTTP.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut tasks = JoinSet::new();
@@ -140,6 +178,28 @@ impl Server {
         tracing::info!(connections = self.shared.signaling.stats().connections, "draining");
         self.shared.signaling.drain(defaults::DRAIN).await;
         tasks.shutdown().await;
+    }
+}
+
+/// Nodes need one secret: that of the configuration, else the one that lies in Redis.
+#[cfg(feature = "redis")]
+async fn share_secret(config: &Config, settings: Settings) -> Settings {
+    let Some(servers) = config.redis.as_ref().filter(|_| config.secret.is_none()) else { return settings };
+    match crate::cluster::redis::shared_secret(servers).await {
+        Ok(secret) => {
+            tracing::info!(
+                "the nodes share a secret that lies in Redis; set `secret` to keep it from whoever reads there"
+            );
+            Settings { secret, ..settings }
+        }
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "Redis does not tell the nodes' secret: this node stays by itself until it is started again; set `secret` to \
+                 be independent of that"
+            );
+            settings
+        }
     }
 }
 
@@ -189,6 +249,23 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, side: S
     let Ok(_room) = shared.room.try_acquire() else { return };
     // Handshakes are small messages back and forth.
     let _ = stream.set_nodelay(true);
+    #[cfg(feature = "tls")]
+    if let Some(tls) = shared.tls.as_ref().filter(|_| side == Side::Public) {
+        return match timeout(defaults::HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+            Ok(Ok((stream, _))) => converse(&shared, stream, peer, side).await,
+            Ok(Err(error)) => tracing::debug!(%error, "no TLS was agreed upon"),
+            Err(_) => tracing::debug!("TLS was not agreed upon in time"),
+        };
+    }
+    converse(&shared, stream, peer, side).await;
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    shared: &Arc<Shared>,
+    stream: S,
+    peer: SocketAddr,
+    side: Side,
+) {
     let service = service_fn(|request| {
         let response = shared.answer(request, peer, side);
         async move { Ok::<_, Infallible>(response.map(Full::new)) }
@@ -233,6 +310,10 @@ impl Shared {
             "/" => text(StatusCode::OK, "Marea signaling. Clients connect to /signal by WebSocket.\n"),
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" if self.signaling.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            #[cfg(feature = "redis")]
+            "/readyz" if self.signaling.redis_up() == Some(false) => {
+                text(StatusCode::OK, "ready\nredis: down, viewers meet on their own node only\n")
+            }
             "/readyz" => text(StatusCode::OK, "ready\n"),
             "/metrics" if operator => self.metrics(),
             "/metrics" => {

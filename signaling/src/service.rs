@@ -21,13 +21,21 @@ use http::{HeaderMap, Request, Response, header};
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
+#[cfg(feature = "redis")]
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tokio_websockets::CloseCode;
 
 use self::{core::Core, hub::Hub, room::Room};
+#[cfg(feature = "redis")]
+use crate::cluster::{
+    NodeEvent, NodeId, Nodes, SwarmId,
+    redis::{Listener, Node, Outbound, Servers},
+};
 use crate::{
     access::{Access, Origins, Rules},
     address::{self, ClientAddress, Network},
+    asn::AsnDatabase,
     ids::{AnnounceId, Millis},
     metrics::Metrics,
     shard::{Client, Outbox, Shard},
@@ -59,6 +67,8 @@ pub struct Policy {
     /// The host that clients reach this server by (no scheme, no port; IPv6 in brackets). Without it, the request's
     /// `Host`.
     pub public_host: Option<String>,
+    /// Which autonomous system an address is in: those of one are matched rather.
+    pub asn: Option<AsnDatabase>,
     /// Tokens, and what the site asks of its viewers.
     pub rules: Rules,
 }
@@ -107,6 +117,9 @@ struct Inner {
     policy: RwLock<Arc<Policy>>,
     stun_port: Option<u16>,
     draining: AtomicBool,
+    /// Tells the other nodes that this one leaves.
+    #[cfg(feature = "redis")]
+    leave: std::sync::Mutex<Option<oneshot::Sender<oneshot::Sender<()>>>>,
     /// A proxy that is not trusted was seen, and the operator told.
     warned: AtomicBool,
     sockets: TaskTracker,
@@ -160,9 +173,44 @@ impl Signaling {
             policy: RwLock::new(Arc::new(settings.policy)),
             stun_port: settings.stun_port,
             draining: AtomicBool::new(false),
+            #[cfg(feature = "redis")]
+            leave: std::sync::Mutex::default(),
             warned: AtomicBool::new(false),
             sockets: TaskTracker::new(),
         }))
+    }
+
+    /// Joins the other nodes that use the same Redis and the same secret. Until it can be reached, and whenever it cannot, this node
+    /// goes on by itself.
+    #[cfg(feature = "redis")]
+    pub fn join_nodes(&self, servers: Servers, secret: &[u8; 32]) {
+        let inner = &self.0;
+        let mut id = [0; 8];
+        // Without randomness there is the secret's hash: nodes that share it would differ by their time only.
+        id.copy_from_slice(&blake3::hash(&fresh_seed(secret)).as_bytes()[..8]);
+        // Two nodes of one machine, and of no other, mean the same by loopback.
+        let machine = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_else(|_| id.to_vec());
+        let nodes = Nodes::new(secret, &machine);
+        let (outbound, queue) = Outbound::new();
+        let outbound = Arc::new(outbound);
+        inner.hub.run(Instant::now(), |shard, _| shard.set_nodes(nodes));
+        inner.hub.set_outbound(Arc::clone(&outbound));
+        if let Some(tracker) = &inner.tracker {
+            tracker.run(Instant::now(), |core, _| core.set_nodes());
+            tracker.set_outbound(Arc::clone(&outbound));
+        }
+        let (leave, left) = oneshot::channel();
+        *hub::lock(&inner.leave) = Some(leave);
+        let id = NodeId(u64::from_be_bytes(id));
+        let node = Node::new(id, servers, secret, Arc::downgrade(inner), outbound, queue, left, inner.metrics.clone());
+        tokio::spawn(node.run());
+    }
+
+    /// Whether the other nodes can be reached; `None` if this one was told of none.
+    #[cfg(feature = "redis")]
+    pub fn redis_up(&self) -> Option<bool> {
+        hub::lock(&self.0.leave).as_ref()?;
+        Some(self.0.metrics.redis_up.get() == 1)
     }
 
     /// Answers a WebSocket handshake (any path; the caller routes `/signal`) from the socket address `peer` and serves
@@ -213,6 +261,7 @@ impl Signaling {
         let allowed = policy.origins.allow(origin(request.headers()));
         let client = Client {
             address: address.ip(),
+            asn: address.ip().and_then(|address| policy.asn.as_ref()?.number(address)),
             trusted: address.is_direct_loopback() && !request.headers().contains_key(header::ORIGIN),
             stun: inner.stun(&policy, request.headers()),
         };
@@ -248,12 +297,25 @@ impl Signaling {
             // Its clients know no other word for it; they come back by themselves, spread over minutes.
             tracker.close_all(CloseCode::GOING_AWAY, "the server ends");
         }
-        if tokio::time::timeout(within, self.0.sockets.wait()).await.is_ok() {
+        let all = tokio::time::timeout(within, self.0.sockets.wait()).await;
+        #[cfg(feature = "redis")]
+        self.leave_nodes().await;
+        if all.is_ok() {
             return;
         }
         self.0.hub.close_all(CloseCode::GOING_AWAY, "the server ends");
         // What does not take its close frame now is cut when the process ends.
         let _ = tokio::time::timeout(socket::CLOSE_TIMEOUT, self.0.sockets.wait()).await;
+    }
+
+    #[cfg(feature = "redis")]
+    async fn leave_nodes(&self) {
+        let Some(leave) = hub::lock(&self.0.leave).take() else { return };
+        let (done, left) = oneshot::channel();
+        if leave.send(done).is_ok() {
+            // Its lease ends by itself, too.
+            let _ = tokio::time::timeout(crate::defaults::REDIS_TIMEOUT, left).await;
+        }
     }
 
     /// Whether [`Signaling::drain`] has begun.
@@ -281,6 +343,31 @@ impl Signaling {
     /// Adds the `marea_signaling_*` metrics to a registry. No label holds a video, a peer or an address.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.0.metrics.register(registry);
+        #[cfg(feature = "redis")]
+        if self.redis_up().is_some() {
+            self.0.metrics.register_nodes(registry);
+        }
+    }
+}
+
+#[cfg(feature = "redis")]
+impl Listener for Inner {
+    fn hear(&self, event: NodeEvent) {
+        let now = self.clock.now();
+        let to_tracker = match &event {
+            NodeEvent::Message(_, message) => message.is_tracker(),
+            NodeEvent::Elsewhere(swarm, _) => matches!(swarm, SwarmId::Torrent(_)),
+            NodeEvent::Lost(_) | NodeEvent::Reachable(_) => {
+                let event = event.clone();
+                self.hub.run(Instant::now(), |shard, out| shard.node_event(now, event, out));
+                true
+            }
+        };
+        if !to_tracker {
+            self.hub.run(Instant::now(), |shard, out| shard.node_event(now, event, out));
+        } else if let Some(tracker) = &self.tracker {
+            tracker.run(Instant::now(), |core, out| core.node_event(now, event, out));
+        }
     }
 }
 

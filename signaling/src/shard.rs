@@ -16,7 +16,9 @@
 
 mod join;
 mod matching;
+mod networks;
 mod relay;
+mod remote;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -28,10 +30,14 @@ use std::{
 
 use bytes::Bytes;
 
-use self::swarm::{Member, Swarm};
+use self::{
+    networks::Networks,
+    swarm::{Member, Swarm},
+};
 use crate::{
     access::{Access, Rules},
     bucket::Bucket,
+    cluster::{NodeId, NodeMessage, Nodes, Numbers, SwarmId},
     defaults,
     ids::{AnnounceId, ConnectionId, Millis, PeerId},
     message::{self, ClientMessage, ErrorCode, Kind, ServerMessage},
@@ -51,6 +57,10 @@ pub struct Outbox {
     pub received: Option<&'static str>,
     /// Why something was refused, for metrics.
     pub rejects: Vec<&'static str>,
+    /// Messages to other nodes.
+    pub nodes: Vec<(NodeId, NodeMessage)>,
+    /// Swarms whose members at this node have changed, and how many they are now.
+    pub changed: Vec<(SwarmId, Numbers)>,
 }
 
 /// A message to send.
@@ -83,6 +93,8 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// May join as mirror or edge without a token.
     pub trusted: bool,
+    /// The autonomous system that the address is in, if known.
+    pub asn: Option<u32>,
     /// The STUN server to name, as `stun:host:port`.
     pub stun: Option<String>,
 }
@@ -120,6 +132,11 @@ pub struct Shard {
     swarms: HashMap<AnnounceId, Swarm>,
     timers: BTreeSet<(Millis, Timer)>,
     counts: Counts,
+    networks: Networks,
+    /// The other nodes, if there are any.
+    nodes: Option<Nodes>,
+    /// Whoever leaves now comes back elsewhere.
+    draining: bool,
 }
 
 #[derive(Debug)]
@@ -161,6 +178,9 @@ impl Shard {
             swarms: HashMap::new(),
             timers: BTreeSet::new(),
             counts: Counts::default(),
+            networks: Networks::default(),
+            nodes: None,
+            draining: false,
         }
     }
 
@@ -254,12 +274,13 @@ impl Shard {
         }
         let peers: Vec<PeerId> = swarm.members.keys().copied().collect();
         for peer in peers {
-            self.detach(video, peer);
+            self.detach(video, peer, out);
         }
     }
 
-    /// Tells every client to come back elsewhere within `within` ms.
-    pub fn drain(&self, within: u64, out: &mut Outbox) {
+    /// Tells every client to come back elsewhere within `within` ms. Its neighbours are not told that it has left.
+    pub fn drain(&mut self, within: u64, out: &mut Outbox) {
+        self.draining = true;
         let text = ServerMessage::Drain { within_ms: within }.to_text();
         let send = |to: &ConnectionId| Send { to: *to, kind: "drain", text: text.clone(), relayed: false };
         out.sends.extend(self.connections.keys().map(send));
@@ -353,22 +374,32 @@ impl Shard {
     fn remove(&mut self, now: Millis, video: AnnounceId, peer: PeerId, out: &mut Outbox) {
         let Some(swarm) = self.swarms.get(&video) else { return };
         let Some(member) = swarm.members.get(&peer) else { return };
-        let text = ServerMessage::Gone { video, peer }.to_text();
-        for to in member.links.iter().filter_map(|other| swarm.members.get(other)?.connection) {
-            out.sends.push(Send { to, kind: "gone", text: text.clone(), relayed: false });
+        if !self.draining {
+            let text = ServerMessage::Gone { video, peer }.to_text();
+            for to in member.links.iter().filter_map(|other| swarm.members.get(other)?.connection) {
+                out.sends.push(Send { to, kind: "gone", text: text.clone(), relayed: false });
+            }
+            out.nodes.extend(swarm.nodes_of(peer).into_iter().map(|node| (node, NodeMessage::Gone { video, peer })));
         }
         if let Some(id) = member.connection {
             self.unseat(now, id, video);
         }
-        self.detach(video, peer);
+        self.detach(video, peer, out);
         self.tell_viewers(now, video, out);
     }
 
     /// Forgets a member without a word. Ends the swarm with its last one.
-    fn detach(&mut self, video: AnnounceId, peer: PeerId) {
+    fn detach(&mut self, video: AnnounceId, peer: PeerId, out: &mut Outbox) {
         self.set_retry(video, peer, None);
         let Some(swarm) = self.swarms.get_mut(&video) else { return };
-        let Some(member) = swarm.unseat(peer) else { return };
+        if let Some(member) = swarm.unseat(peer) {
+            self.forget_member(video, peer, &member, out);
+        }
+    }
+
+    /// What else there is of a member that has lost its place.
+    fn forget_member(&mut self, video: AnnounceId, peer: PeerId, member: &Member, out: &mut Outbox) {
+        let Some(swarm) = self.swarms.get(&video) else { return };
         *self.counts.of(member.kind) -= 1;
         if let Some(at) = member.grace_at {
             self.timers.remove(&(at, Timer::Grace(video, peer)));
@@ -382,6 +413,7 @@ impl Shard {
             }
             self.swarms.remove(&video);
         }
+        self.note_numbers(video, out);
     }
 
     /// Tells the numbers to those who know others, unless they were told in the last 10 s: then later.

@@ -6,6 +6,7 @@
 //! over one that has none. An answer goes to whoever offered, to nobody else, and makes no member of who sent it.
 
 mod message;
+mod remote;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -19,11 +20,12 @@ use bytes::Bytes;
 
 pub use self::message::Id20;
 use self::{
-    message::{Action, Announce, Answer, Event, Failure, Request},
+    message::{Action, Announce, Answer, Event, Failure, Offer, Request},
     swarm::Swarm,
 };
 use crate::{
     bucket::Bucket,
+    cluster::NodeId,
     defaults,
     ids::{ConnectionId, Millis},
     random::Rng,
@@ -44,6 +46,8 @@ pub struct Tracker {
     /// When each connection is looked at for what is forgotten.
     checks: BTreeSet<(Millis, ConnectionId)>,
     peers: usize,
+    /// Whether there are other nodes, and whether they can be reached now.
+    nodes: Option<bool>,
 }
 
 /// Info hash, who offered, `offer_id`.
@@ -51,9 +55,23 @@ type OfferKey = (Id20, Id20, String);
 
 #[derive(Debug)]
 struct Pending {
-    from: ConnectionId,
-    to: (Id20, ConnectionId),
+    from: From,
+    to: To,
     ends: Millis,
+}
+
+/// Who offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Here(ConnectionId),
+    Node(NodeId),
+}
+
+/// Who may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    Member(Id20, ConnectionId),
+    Node(NodeId),
 }
 
 #[derive(Debug)]
@@ -85,6 +103,7 @@ impl Tracker {
             offer_ends: VecDeque::new(),
             checks: BTreeSet::new(),
             peers: 0,
+            nodes: None,
         }
     }
 
@@ -155,11 +174,11 @@ impl Tracker {
     }
 
     /// A WebSocket has closed: its members are out.
-    pub fn close(&mut self, id: ConnectionId) {
+    pub fn close(&mut self, id: ConnectionId, out: &mut Outbox) {
         let Some(connection) = self.connections.remove(&id) else { return };
         self.checks.remove(&(connection.check_at, id));
         for (info_hash, peer_id) in connection.memberships {
-            self.leave(info_hash, peer_id, id);
+            self.leave(info_hash, peer_id, id, out);
         }
     }
 
@@ -211,7 +230,7 @@ impl Tracker {
         }
         if announce.event == Event::Stopped {
             connection.memberships.remove(&(info_hash, peer_id));
-            self.leave(info_hash, peer_id, id);
+            self.leave(info_hash, peer_id, id, out);
             self.reply(id, info_hash, out);
             return Ok(());
         }
@@ -222,7 +241,7 @@ impl Tracker {
         connection.memberships.insert((info_hash, peer_id));
         let address = connection.address;
         if !member {
-            self.replace(info_hash, peer_id, address);
+            self.replace(info_hash, peer_id, address, out);
         }
         let swarm = self.swarms.entry(info_hash).or_default();
         let complete_before = swarm.get(peer_id, id).is_some_and(|member| member.complete);
@@ -230,6 +249,7 @@ impl Tracker {
         if announce.event == Event::Completed && !complete_before {
             swarm.count_download();
         }
+        self.note_numbers(info_hash, out);
         self.reply(id, info_hash, out);
         out.rejects.extend(std::iter::repeat_n("tracker-bad-offer", announce.wrong_offers));
         self.pass_on(now, id, announce, out);
@@ -237,7 +257,7 @@ impl Tracker {
     }
 
     /// The same peer id from the same address is the same page, come back before its old socket was known to be dead.
-    fn replace(&mut self, info_hash: Id20, peer_id: Id20, address: Option<IpAddr>) {
+    fn replace(&mut self, info_hash: Id20, peer_id: Id20, address: Option<IpAddr>, out: &mut Outbox) {
         let (Some(swarm), Some(_)) = (self.swarms.get(&info_hash), address) else { return };
         let same = |id: &ConnectionId| self.connections.get(id).is_some_and(|other| other.address == address);
         let old: Vec<ConnectionId> = swarm.holders(peer_id).filter(same).collect();
@@ -245,11 +265,11 @@ impl Tracker {
             if let Some(connection) = self.connections.get_mut(&id) {
                 connection.memberships.remove(&(info_hash, peer_id));
             }
-            self.leave(info_hash, peer_id, id);
+            self.leave(info_hash, peer_id, id, out);
         }
     }
 
-    /// Sends each offer to one other member, chosen at random.
+    /// Sends each offer to one other member, chosen at random of all that there are, here and at other nodes.
     fn pass_on(&mut self, now: Millis, id: ConnectionId, announce: &Announce<'_>, out: &mut Outbox) {
         let (info_hash, peer_id) = (announce.info_hash, announce.peer_id);
         let Some(swarm) = self.swarms.get(&info_hash) else { return };
@@ -258,30 +278,64 @@ impl Tracker {
         // Truncation is meant: half a token is none.
         let allowed = connection.offers.available(now) as usize;
         let count = announce.offers.len().min(wanted).min(allowed);
-        let chosen = swarm.sample(peer_id, count, |bound| self.rng.below(bound));
-        connection.offers.take(now, chosen.len() as f64);
-        for (member, offer) in chosen.iter().zip(&announce.offers) {
-            let key = (info_hash, peer_id, offer.id.key.clone());
-            let ends = now + defaults::TRACKER_OFFER_MS;
-            self.offers.insert(key.clone(), Pending { from: id, to: (member.peer_id, member.connection), ends });
-            self.offer_ends.push_back((ends, key));
+        let reachable = self.nodes == Some(true);
+        let held = reachable && !swarm.counted;
+        let others = swarm.others(peer_id) + if reachable { swarm.elsewhere_total() } else { 0 };
+        connection.offers.take(now, if held { count } else { count.min(others) } as f64);
+        let offers = announce.offers.get(..count).unwrap_or_default();
+        if held {
+            // Redis has not yet said who else is there.
+            self.hold(id, info_hash, peer_id, offers);
+        } else {
+            self.spread(now, From::Here(id), info_hash, peer_id, offers, out);
+        }
+    }
+
+    /// Sends offers to members of this node, each to another one.
+    fn offer_here(
+        &mut self,
+        now: Millis,
+        from: From,
+        (info_hash, peer_id): (Id20, Id20),
+        offers: &[Offer<'_>],
+        out: &mut Outbox,
+    ) {
+        let Some(swarm) = self.swarms.get(&info_hash) else { return };
+        let chosen = swarm.sample(peer_id, offers.len(), |bound| self.rng.below(bound));
+        for (member, offer) in chosen.iter().zip(offers) {
+            self.expect(now, (info_hash, peer_id), offer, from, To::Member(member.peer_id, member.connection));
             let text = message::relayed_offer(info_hash, peer_id, offer);
             out.sends.push(Send { to: member.connection, kind: "tracker-offer", text, relayed: true });
         }
     }
 
+    /// Remembers who may answer an offer.
+    fn expect(&mut self, now: Millis, (info_hash, peer_id): (Id20, Id20), offer: &Offer<'_>, from: From, to: To) {
+        let key = (info_hash, peer_id, offer.id.key.clone());
+        let ends = now + defaults::TRACKER_OFFER_MS;
+        self.offers.insert(key.clone(), Pending { from, to, ends });
+        self.offer_ends.push_back((ends, key));
+    }
+
     /// Passes an answer to whoever offered. One that nobody waits for is dropped without a word: the offerer may have
     /// left meanwhile.
     fn answer(&mut self, now: Millis, id: ConnectionId, answer: &Answer<'_>, out: &mut Outbox) {
+        match self.take_offer(now, answer, To::Member(answer.peer_id, id)) {
+            Some(From::Here(to)) => {
+                let text = message::relayed_answer(answer);
+                out.sends.push(Send { to, kind: "tracker-answer", text, relayed: true });
+            }
+            Some(From::Node(node)) => out.nodes.push((node, remote::answer(answer))),
+            None => out.rejects.push("tracker-unknown-offer"),
+        }
+    }
+
+    /// Who made the offer that `by` answers; it cannot be answered again.
+    fn take_offer(&mut self, now: Millis, answer: &Answer<'_>, by: To) -> Option<From> {
         let key = (answer.info_hash, answer.to_peer_id, answer.id.key.clone());
-        let offered = |offer: &&Pending| offer.to == (answer.peer_id, id) && offer.ends > now;
-        let Some(to) = self.offers.get(&key).filter(offered).map(|offer| offer.from) else {
-            out.rejects.push("tracker-unknown-offer");
-            return;
-        };
+        let from = self.offers.get(&key).filter(|offer| offer.to == by && offer.ends > now)?.from;
         self.offers.remove(&key);
-        let text = message::relayed_answer(answer);
-        out.sends.push(Send { to, kind: "tracker-answer", text, relayed: true });
+        Some(from)
     }
 
     fn scrape(&mut self, now: Millis, id: ConnectionId, hashes: Vec<Id20>, out: &mut Outbox) -> Result<(), Failure> {
@@ -314,12 +368,13 @@ impl Tracker {
     }
 
     /// Forgets a membership, and the swarm with its last one.
-    fn leave(&mut self, info_hash: Id20, peer_id: Id20, id: ConnectionId) {
+    fn leave(&mut self, info_hash: Id20, peer_id: Id20, id: ConnectionId, out: &mut Outbox) {
         let Some(swarm) = self.swarms.get_mut(&info_hash) else { return };
         self.peers -= usize::from(swarm.remove(peer_id, id).is_some());
         if swarm.is_empty() {
             self.swarms.remove(&info_hash);
         }
+        self.note_numbers(info_hash, out);
     }
 
     /// Takes out members that have not announced for long; closes a connection that has none and says nothing.
@@ -331,7 +386,7 @@ impl Tracker {
         };
         let stale: Vec<(Id20, Id20)> = connection.memberships.iter().filter(stale).copied().collect();
         for (info_hash, peer_id) in &stale {
-            self.leave(*info_hash, *peer_id, id);
+            self.leave(*info_hash, *peer_id, id, out);
         }
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.memberships.retain(|membership| !stale.contains(membership));

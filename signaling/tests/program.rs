@@ -118,7 +118,7 @@ fn a_port_in_use_is_named() {
 #[test]
 fn wrong_usage_ends_with_2_and_says_why() {
     for (args, expected) in [
-        (&["--redis", "redis://x"][..], "--redis"),
+        (&["--rediss", "redis://x"][..], "--rediss"),
         (&["--listen", "nowhere"], "nowhere"),
         (&["--public-url", "x"], "public-url"),
         (&["--config", "/nonexistent/x.toml"], "/nonexistent/x.toml"),

@@ -55,7 +55,7 @@ inPairs("PeerTube", () => {
     "four viewers of a PeerTube video share it by its hash list alone",
     async (bed) => {
       const { media, web, attributes, script, video, list } = await site(bed);
-      const { shots } = await watchTogether(bed, { media, script, video, attributes, share: 0.55 });
+      const { shots } = await watchTogether(bed, { media, script, video, attributes: () => attributes, share: 0.55 });
       for (const [at, viewer] of bed.viewers.entries()) {
         assert.equal(shots[at].sessions[0].stats.video, video, "the video is named by its playlist");
         assert.equal(viewer.requests.filter((url) => url === list).length, 1, `${viewer.name} reads the list once`);

@@ -19,13 +19,18 @@ pub(crate) struct Bench<'a> {
 /// # Errors
 /// If there is none of this name.
 pub(crate) fn parse<'a>(args: &[&'a str]) -> Result<Bench<'a>> {
-    let (name, options) =
-        args.split_first().ok_or_else(|| run::usage("what to measure is missing: viewers, fleet or edge"))?;
+    let (name, options) = args
+        .split_first()
+        .ok_or_else(|| run::usage("what to measure is missing: viewers, fleet, edge or signaling"))?;
     let run = match *name {
         "viewers" => viewers,
         "fleet" => fleet,
         "edge" => edge::bench,
-        other => return Err(run::usage(format!("unknown measurement {other:?}; there are viewers, fleet and edge"))),
+        "signaling" => signaling,
+        other => {
+            let known = "viewers, fleet, edge and signaling";
+            return Err(run::usage(format!("unknown measurement {other:?}; there are {known}")));
+        }
     };
     Ok(Bench { run, options: options.to_vec() })
 }
@@ -50,6 +55,23 @@ fn viewers(options: &[&str]) -> Result<()> {
         run::check(&mut cargo(["build", "--release", "-p", "marea-seeder"]))?;
     }
     let mut node = program("node", ["tests/bench/viewers.mjs"]);
+    run::check(node.args(options))
+}
+
+/// The tracker that ours is measured beside; npm's is among the packages.
+const AQUATIC: &str = "0.9.0";
+
+/// Our signaling beside other trackers, under load.
+fn signaling(options: &[&str]) -> Result<()> {
+    setup::ensure(Need::Test)?;
+    run::check(&mut cargo(["build", "--release", "-p", "marea-signaling"]))?;
+    let root = run::target().join("tools/aquatic");
+    if !root.join("bin/aquatic_ws").exists() {
+        eprintln!("building aquatic_ws {AQUATIC}");
+        let mut install = cargo(["install", "--locked", "--quiet", "aquatic_ws", "--version", AQUATIC]);
+        run::check(install.arg("--root").arg(&root).arg("--target-dir").arg(root.join("build")))?;
+    }
+    let mut node = program("node", ["tests/bench/signaling.mjs"]);
     run::check(node.args(options))
 }
 

@@ -30,6 +30,7 @@ Usage: cargo xtask COMMAND
   build                         build the browser engine into target/engine
   bench viewers [OPTION...]     measure plain hls.js, p2p-media-loader and Marea side by side (docs/benchmarks.md)
   bench edge [OPTION...]        measure the seeder beside nginx; --only plain|tls, --runs N, --report
+  bench signaling [OPTION...]   measure signaling beside other trackers; --only load,paced,idle,restart, --runs N
   bench fleet [SCENARIO...]     simulate thousands of viewers; --list shows the scenarios, --help the options
   dist                          build what is shipped into target/dist: programs, engine, npm package, checksums
   media [NAME...]               encode the footage of the demo and the tests into target/media

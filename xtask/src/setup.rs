@@ -48,6 +48,8 @@ const TOOLS: &[Tool] = &[
     Tool { name: "pip", probe: "pip3", package: "python3-pip", needs: &[Need::Media, Need::Test] },
     Tool { name: "Chromium", probe: "chromium", package: "chromium", needs: TEST },
     Tool { name: "nginx", probe: "nginx", package: "nginx-light", needs: TEST },
+    // Brings redis-cli, too.
+    Tool { name: "Redis", probe: "redis-server", package: "redis-server", needs: TEST },
     // Two homes behind NAT, each in a network namespace.
     Tool { name: "ip", probe: "ip", package: "iproute2", needs: TEST },
     Tool { name: "iptables", probe: "iptables", package: "iptables", needs: TEST },
@@ -98,9 +100,11 @@ fn packages(need: Need) -> Result<()> {
     let mut args = vec!["install", "-y", "--no-install-recommends"];
     args.extend(&packages);
     apt(&args)?;
-    // Debian starts servers when it installs them. The tests run their own; port 80 of this machine is not ours.
-    if packages.contains(&"nginx-light") && Path::new("/run/systemd/system").exists() {
-        run::check_quietly(&mut program("systemctl", ["disable", "--now", "nginx"]))?;
+    // Debian starts servers when it installs them. The tests run their own; this machine's ports are not ours.
+    for (package, service) in [("nginx-light", "nginx"), ("redis-server", "redis-server")] {
+        if packages.contains(&package) && Path::new("/run/systemd/system").exists() {
+            run::check_quietly(&mut program("systemctl", ["disable", "--now", service]))?;
+        }
     }
     let still: Vec<&str> = missing.iter().filter(|tool| !is_there(tool.probe)).map(|tool| tool.name).collect();
     if !still.is_empty() {

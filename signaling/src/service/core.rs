@@ -79,8 +79,8 @@ impl Core for Tracker {
         self.handle_binary(now, id, bytes, out);
     }
 
-    fn close(&mut self, _: Millis, id: ConnectionId, _: bool, _: &mut Outbox) {
-        self.close(id);
+    fn close(&mut self, _: Millis, id: ConnectionId, _: bool, out: &mut Outbox) {
+        self.close(id, out);
     }
 
     fn timeout(&mut self, now: Millis, out: &mut Outbox) {

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_websockets::CloseCode;
 
 use super::core::Core;
+#[cfg(feature = "redis")]
+use crate::cluster::redis::Outbound;
 use crate::{
     defaults,
     ids::{ConnectionId, Millis},
@@ -37,6 +39,9 @@ struct State<C> {
     queues: HashMap<ConnectionId, Queue>,
     /// When [`Hub::timeout`] will be called.
     scheduled: Option<Millis>,
+    /// The way to other nodes.
+    #[cfg(feature = "redis")]
+    outbound: Option<Arc<Outbound>>,
 }
 
 /// The way to one socket.
@@ -79,8 +84,20 @@ impl<C> Drop for Hub<C> {
 
 impl<C: Core> Hub<C> {
     pub(super) fn new(core: C, metrics: Metrics) -> Self {
-        let state = State { core, queues: HashMap::new(), scheduled: None };
+        let state = State {
+            core,
+            queues: HashMap::new(),
+            scheduled: None,
+            #[cfg(feature = "redis")]
+            outbound: None,
+        };
         Self { state: Mutex::new(state), metrics, wake: Arc::default() }
+    }
+
+    /// There are other nodes, and this is the way to them.
+    #[cfg(feature = "redis")]
+    pub(super) fn set_outbound(&self, outbound: Arc<Outbound>) {
+        lock(&self.state).outbound = Some(outbound);
     }
 
     /// Told when the next timeout has come nearer, and at the end.
@@ -150,6 +167,15 @@ impl<C: Core> Hub<C> {
         }
         for reason in out.rejects {
             self.metrics.reject(reason);
+        }
+        #[cfg(feature = "redis")]
+        if let Some(outbound) = &state.outbound {
+            out.changed.into_iter().for_each(|(swarm, numbers)| outbound.change(swarm, numbers));
+            for (node, message) in out.nodes {
+                if !outbound.send(node, message) {
+                    self.metrics.reject("node-queue-full");
+                }
+            }
         }
         for send in out.sends {
             let Some(queue) = state.queues.get(&send.to) else { continue };

@@ -35,6 +35,7 @@ impl Shard {
         let address = connection.client.address;
         let ticket = join.resume.as_deref().map_or(Resume::None, |text| self.tickets.read(&video, text, now));
         let admitted = self.admit(now, id, video, join, joined, ticket)?;
+        let resumed = joined.is_none() && matches!(ticket, Resume::Proven(..));
         let (peer, alias) = match (joined, ticket) {
             // Joining again on the same socket, for the next salt.
             (Some(peer), _) => (peer, None),
@@ -58,6 +59,10 @@ impl Shard {
                     swarm.state(now, peer, join.want, join.pos);
                     swarm.connect(now, peer, &join.connected);
                 }
+                if resumed {
+                    self.tell_moved(now, video, peer, out);
+                }
+                self.note_numbers(video, out);
                 self.welcome(now, id, video, peer, sharing, out);
                 self.tell_viewers(now, video, out);
                 self.fill(now, video, peer, out);
@@ -123,7 +128,7 @@ impl Shard {
     ) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.videos.insert(video, peer);
-        let address = connection.client.address;
+        let (address, asn) = (connection.client.address, connection.client.asn);
         let swarm = self.swarms.entry(video).or_default();
         let held = swarm.members.get(&peer).map(|member| (member.kind, member.connection, member.grace_at));
         if let Some((old_kind, old_connection, grace_at)) = held {
@@ -142,9 +147,14 @@ impl Shard {
             }
         } else {
             *self.counts.of(kind) += 1;
-            swarm.seat(peer, Member::new(now, id, address, kind, alias));
+            // One that was another node's comes back to its links.
+            let links = swarm.remotes.remove(&peer).map(|remote| remote.links);
+            let mut member = Member::new(now, id, address, kind, alias);
+            member.links = links.unwrap_or_default();
+            swarm.seat(peer, member);
         }
         if let Some(member) = self.member_mut(video, peer) {
+            member.asn = asn;
             member.admitted = admitted;
         }
     }

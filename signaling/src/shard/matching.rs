@@ -4,17 +4,48 @@ use std::{cmp::Ordering, collections::HashMap, net::IpAddr};
 
 use super::{
     Outbox, Send, Shard,
-    swarm::{Link, LinkState, Swarm},
+    swarm::{Link, LinkState, Member, Swarm},
 };
 use crate::{
-    address, defaults,
+    address,
+    cluster::Place,
+    defaults,
     ids::{AnnounceId, Millis, PeerId},
     message::{Kind, MatchedPeer, ServerMessage},
     random::sample,
 };
 
+/// For whom members are chosen: one of them, or a peer of another node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seeker {
+    pub(super) peer: PeerId,
+    pub(super) kind: Kind,
+    /// Where it plays now, in seconds.
+    pub(super) pos: Option<f64>,
+    pub(super) at: At,
+    /// The autonomous system that it is in, if known.
+    pub(super) asn: Option<u32>,
+}
+
+/// Where a peer is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum At {
+    Here(Option<IpAddr>),
+    Elsewhere(Option<Place>),
+}
+
+/// How far two peers are from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Distance {
+    /// One home or office.
+    Near,
+    /// One network.
+    Network,
+    Far,
+}
+
 /// Somebody who could be matched.
-struct Candidate {
+pub(super) struct Candidate {
     peer: PeerId,
     score: f64,
     /// Its network, if it is known and not this machine's own: at most half of a match is from one.
@@ -22,12 +53,28 @@ struct Candidate {
 }
 
 impl Shard {
-    /// Tells a member of as many peers as it wants and may have, and sets its next turn.
+    /// Tells a member of as many peers as it wants and may have, and sets its next turn. Other nodes are asked for some.
     pub(super) fn fill(&mut self, now: Millis, video: AnnounceId, peer: PeerId, out: &mut Outbox) {
+        self.fill_from(now, video, peer, true, out);
+    }
+
+    /// As [`Self::fill`], from this node alone.
+    pub(super) fn fill_here(&mut self, now: Millis, video: AnnounceId, peer: PeerId, out: &mut Outbox) {
+        self.fill_from(now, video, peer, false, out);
+    }
+
+    fn fill_from(&mut self, now: Millis, video: AnnounceId, peer: PeerId, everywhere: bool, out: &mut Outbox) {
         let Some(swarm) = self.swarms.get(&video) else { return };
         let Some(member) = swarm.members.get(&peer) else { return };
         let Some(id) = member.connection.filter(|_| member.open_slot.is_some()) else {
             return self.set_retry(video, peer, None);
+        };
+        let seeker = Seeker {
+            peer,
+            kind: member.kind,
+            pos: member.position(now),
+            at: At::Here(member.address),
+            asn: member.asn,
         };
         let spread = self.rng.below(defaults::RETRY_MS as usize / 8) as Millis;
         self.set_retry(video, peer, Some(now + defaults::RETRY_MS + spread));
@@ -35,11 +82,22 @@ impl Shard {
         if count == 0 {
             return;
         }
-        let mut candidates = self.candidates(now, video, peer, false);
+        // A network that has met enough strangers stays by itself for a while.
+        let everywhere = everywhere && self.networks_allow(now, seeker.at, None);
+        let mut nodes = if everywhere { self.draw_nodes(video, seeker.kind, count, true) } else { Vec::new() };
+        let asked: usize = nodes.iter().map(|(_, count)| *count as usize).sum();
+        let mut candidates = self.candidates(now, video, &seeker, false, &[]);
         if candidates.is_empty() {
-            candidates = self.candidates(now, video, peer, true);
+            candidates = self.candidates(now, video, &seeker, true, &[]);
         }
-        let picks = self.pick(candidates, count);
+        let picks = self.pick(candidates, count - asked);
+        if everywhere {
+            // What this node does not have, others may.
+            nodes.extend(self.draw_nodes(video, seeker.kind, count - asked - picks.len(), false));
+            if !nodes.is_empty() {
+                self.ask(now, video, peer, &nodes, out);
+            }
+        }
         if picks.is_empty() {
             return;
         }
@@ -79,7 +137,15 @@ impl Shard {
     }
 
     /// A random sample of the open members (and up to two mirrors or edges), of those that may be matched with `peer`.
-    fn candidates(&mut self, now: Millis, video: AnnounceId, peer: PeerId, alone: bool) -> Vec<Candidate> {
+    pub(super) fn candidates(
+        &mut self,
+        now: Millis,
+        video: AnnounceId,
+        seeker: &Seeker,
+        alone: bool,
+        except: &[PeerId],
+    ) -> Vec<Candidate> {
+        let peer = seeker.peer;
         let Some(swarm) = self.swarms.get(&video) else { return Vec::new() };
         let mut sampled: Vec<PeerId> = sample(swarm.open.len(), defaults::SAMPLE, |bound| self.rng.below(bound))
             .map(|slot| swarm.open[slot])
@@ -94,27 +160,29 @@ impl Shard {
         }
         let fits = |other: &PeerId| {
             *other != peer
+                && !except.contains(other)
                 && swarm.link(peer, *other).is_none_or(|link| link.may_rematch(now, alone))
                 && swarm.members.get(other).is_some_and(|member| {
                     let hourly = member.connection.and_then(|id| self.connections.get(&id));
                     // Being told of is no choice of a mirror's or edge's: their addresses are public.
                     let may = member.kind != Kind::Viewer
                         || hourly.is_some_and(|connection| connection.pairings.available(now) >= 1.0);
-                    let both_seed = member.kind != Kind::Viewer && swarm.seeders.contains(&peer);
-                    member.open_slot.is_some() && may && !both_seed
+                    let both_seed = member.kind != Kind::Viewer && seeker.kind != Kind::Viewer;
+                    let networks = self.networks_allow(now, seeker.at, member.address);
+                    member.open_slot.is_some() && may && !both_seed && networks
                 })
         };
         sampled.retain(fits);
         let mut candidates = Vec::with_capacity(sampled.len());
         for other in sampled {
             let noise = self.rng.unit();
-            candidates.push(judge(swarm, now, peer, other, noise));
+            candidates.push(self.judge(swarm, now, seeker, other, noise));
         }
         candidates
     }
 
     /// Takes the best, some at random, and not more than half from one network as long as there are others.
-    fn pick(&mut self, mut candidates: Vec<Candidate>, count: usize) -> Vec<PeerId> {
+    pub(super) fn pick(&mut self, mut candidates: Vec<Candidate>, count: usize) -> Vec<PeerId> {
         candidates.sort_by(|a, b| b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal));
         let most = count.div_ceil(2);
         let mut networks: HashMap<IpAddr, usize> = HashMap::new();
@@ -143,6 +211,8 @@ impl Shard {
     fn pair(&mut self, now: Millis, video: AnnounceId, peer: PeerId, other: PeerId) -> Option<MatchedPeer> {
         let swarm = self.swarms.get_mut(&video)?;
         let near = swarm.near(peer, other);
+        let address = |peer| swarm.members.get(peer).and_then(|member: &Member| member.address);
+        let (mine, theirs) = (address(&peer), address(&other));
         let link = swarm.link_mut(now, peer, other, LinkState::Matched);
         link.set(now, LinkState::Matched);
         link.tries += 1;
@@ -153,36 +223,86 @@ impl Shard {
                 connection.pairings.take(now, 1.0);
             }
         }
-        Some(MatchedPeer { peer: other, kind: swarm.members.get(&other)?.kind, near })
+        let matched = MatchedPeer { peer: other, kind: swarm.members.get(&other)?.kind, near };
+        if self.distance(At::Here(mine), theirs) == Distance::Far {
+            self.networks.take(now, mine);
+            self.networks.take(now, theirs);
+        }
+        Some(matched)
     }
-}
 
-/// How good a neighbour `other` would be; `noise` in `[0, 1)` breaks ties.
-fn judge(swarm: &Swarm, now: Millis, peer: PeerId, other: PeerId, noise: f64) -> Candidate {
-    let (Some(me), Some(them)) = (swarm.members.get(&peer), swarm.members.get(&other)) else {
-        return Candidate { peer: other, score: f64::MIN, prefix: None };
-    };
-    let mut score = noise;
-    let prefix = them.address.filter(|address| !address.is_loopback()).map(address::prefix);
-    // The same home or office: fast, and free for everybody.
-    if swarm.near(peer, other) {
-        score += 3.0;
-    } else if prefix.is_some() && prefix == me.address.map(address::prefix) {
-        score += 1.5;
+    /// Whether the networks of two peers may meet: their own members always do.
+    fn networks_allow(&self, now: Millis, at: At, address: Option<IpAddr>) -> bool {
+        let seeker = match at {
+            At::Here(address) => self.networks.may(now, address),
+            // Its own node sees to that.
+            At::Elsewhere(_) => true,
+        };
+        seeker && self.networks.may(now, address) || self.distance(at, address) != Distance::Far
     }
-    // Who already has what it wants can take one more, but those who wait come first.
-    if swarm.need(now, other) > 0 {
-        score += 2.0;
+
+    /// A member has met a peer of another node.
+    pub(super) fn charge_network(&mut self, now: Millis, at: At, address: Option<IpAddr>) {
+        if self.distance(at, address) == Distance::Far {
+            self.networks.take(now, address);
+        }
     }
-    if them.kind != Kind::Viewer {
-        score += 1.0;
+
+    /// Whether a member has a peer's public address, or is in its network.
+    fn distance(&self, at: At, address: Option<IpAddr>) -> Distance {
+        let Some(address) = address else { return Distance::Far };
+        match (at, &self.nodes) {
+            (At::Here(Some(mine)), _) if address::near(mine, address) => Distance::Near,
+            (At::Here(Some(mine)), _)
+                if !address.is_loopback() && address::prefix(mine) == address::prefix(address) =>
+            {
+                Distance::Network
+            }
+            (At::Elsewhere(Some(theirs)), Some(nodes)) => {
+                let place = nodes.place(address);
+                match (place.subscriber == theirs.subscriber, place.prefix == theirs.prefix) {
+                    (true, _) => Distance::Near,
+                    (_, true) => Distance::Network,
+                    _ => Distance::Far,
+                }
+            }
+            _ => Distance::Far,
+        }
     }
-    if let (Some(mine), Some(theirs)) = (me.position(now), them.position(now)) {
-        score += 2.0 * (-(mine - theirs).abs() / defaults::POSITION_SCALE).exp();
+
+    pub(super) fn is_near(&self, at: At, address: Option<IpAddr>) -> bool {
+        self.distance(at, address) == Distance::Near
     }
-    // Strangers before those with whom it has failed.
-    if swarm.link(peer, other).is_some_and(|link: &Link| link.tries > 0) {
-        score -= 4.0;
+
+    /// How good a neighbour `other` would be; `noise` in `[0, 1)` breaks ties.
+    fn judge(&self, swarm: &Swarm, now: Millis, seeker: &Seeker, other: PeerId, noise: f64) -> Candidate {
+        let Some(them) = swarm.members.get(&other) else {
+            return Candidate { peer: other, score: f64::MIN, prefix: None };
+        };
+        let mut score = noise;
+        let prefix = them.address.filter(|address| !address.is_loopback()).map(address::prefix);
+        score += match self.distance(seeker.at, them.address) {
+            // Fast, and free for everybody.
+            Distance::Near => 3.0,
+            Distance::Network => 1.5,
+            // What stays with one operator costs it nothing and is short.
+            Distance::Far if seeker.asn.is_some() && seeker.asn == them.asn => 1.0,
+            Distance::Far => 0.0,
+        };
+        // Who already has what it wants can take one more, but those who wait come first.
+        if swarm.need(now, other) > 0 {
+            score += 2.0;
+        }
+        if them.kind != Kind::Viewer {
+            score += 1.0;
+        }
+        if let (Some(mine), Some(theirs)) = (seeker.pos, them.position(now)) {
+            score += 2.0 * (-(mine - theirs).abs() / defaults::POSITION_SCALE).exp();
+        }
+        // Strangers before those with whom it has failed.
+        if swarm.link(seeker.peer, other).is_some_and(|link: &Link| link.tries > 0) {
+            score -= 4.0;
+        }
+        Candidate { peer: other, score, prefix }
     }
-    Candidate { peer: other, score, prefix }
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     defaults,
-    ids::{AnnounceId, Millis, PeerId},
+    ids::{AnnounceId, ConnectionId, Millis, PeerId},
     message::{Body, ErrorCode, Relay, Relayed, RelayedBody, ServerMessage},
 };
 
@@ -22,6 +22,9 @@ impl Shard {
     ) -> Result<(), ErrorCode> {
         let to = relay.to;
         let Some(swarm) = self.swarms.get_mut(&video) else { return Err(ErrorCode::NotJoined) };
+        if swarm.remotes.contains_key(&to) {
+            return self.relay_abroad(now, video, from, relay, out);
+        }
         let Some(target) = swarm.members.get(&to) else {
             out.rejects.push("peer-gone");
             if let Some(id) = swarm.members.get(&from).and_then(|member| member.connection) {
@@ -31,26 +34,48 @@ impl Shard {
         };
         let connection = target.connection;
         let near = swarm.near(from, to);
-        let link = swarm.existing_link_mut(from, to).ok_or(ErrorCode::UnknownPeer)?;
-        link.accept(now, from > to, relay)?;
+        self.accept(now, video, from, relay)?;
+        match connection {
+            Some(connection) => deliver(connection, (video, from, near), relay, out),
+            // Its socket broke. If it comes back the handshake is made anew.
+            None => out.rejects.push("peer-away"),
+        }
+        Ok(())
+    }
+
+    /// Notes a message on the link of the two.
+    pub(super) fn accept(
+        &mut self,
+        now: Millis,
+        video: AnnounceId,
+        from: PeerId,
+        relay: &Relay<'_>,
+    ) -> Result<(), ErrorCode> {
+        let to = relay.to;
+        let link = self.swarms.get_mut(&video).and_then(|swarm| swarm.existing_link_mut(from, to));
+        link.ok_or(ErrorCode::UnknownPeer)?.accept(now, from > to, relay)?;
         if matches!(relay.body, Body::Reject(_)) {
             self.retry_soon(now, video, [from, to]);
         }
-        let Some(connection) = connection else {
-            // Its socket broke. If it comes back the handshake is made anew.
-            out.rejects.push("peer-away");
-            return Ok(());
-        };
-        let relayed = |body| Relayed { video, from, near, conn: &relay.conn, body };
-        let message = match &relay.body {
-            Body::Offer(sdp) => ServerMessage::Offer(relayed(RelayedBody::Sdp(sdp))),
-            Body::Answer(sdp) => ServerMessage::Answer(relayed(RelayedBody::Sdp(sdp))),
-            Body::Candidate(candidate) => ServerMessage::Candidate(relayed(RelayedBody::Candidate(candidate.as_ref()))),
-            Body::Reject(code) => ServerMessage::Reject(relayed(RelayedBody::Code(code))),
-        };
-        out.sends.push(Send { to: connection, kind: message.kind(), text: message.to_text(), relayed: true });
         Ok(())
     }
+}
+
+/// Sends a message of `from`, who is `near` or not, to its receiver.
+pub(super) fn deliver(
+    to: ConnectionId,
+    (video, from, near): (AnnounceId, PeerId, bool),
+    relay: &Relay<'_>,
+    out: &mut Outbox,
+) {
+    let relayed = |body| Relayed { video, from, near, conn: &relay.conn, body };
+    let message = match &relay.body {
+        Body::Offer(sdp) => ServerMessage::Offer(relayed(RelayedBody::Sdp(sdp))),
+        Body::Answer(sdp) => ServerMessage::Answer(relayed(RelayedBody::Sdp(sdp))),
+        Body::Candidate(candidate) => ServerMessage::Candidate(relayed(RelayedBody::Candidate(candidate.as_ref()))),
+        Body::Reject(code) => ServerMessage::Reject(relayed(RelayedBody::Code(code))),
+    };
+    out.sends.push(Send { to, kind: message.kind(), text: message.to_text(), relayed: true });
 }
 
 impl Link {

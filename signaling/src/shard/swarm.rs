@@ -5,9 +5,11 @@ use std::{
     net::IpAddr,
 };
 
+use super::remote::Remote;
 use crate::{
     address,
     bucket::Bucket,
+    cluster::{Elsewhere, NodeId, Numbers},
     defaults,
     ids::{ConnectionId, Millis, PeerId},
     message::Kind,
@@ -24,6 +26,10 @@ pub(super) struct Swarm {
     /// Mirrors and edges.
     pub(super) seeders: BTreeSet<PeerId>,
     links: HashMap<(PeerId, PeerId), Link>,
+    /// Peers of other nodes that are linked with members.
+    pub(super) remotes: HashMap<PeerId, Remote>,
+    /// How many members the other nodes have.
+    pub(super) elsewhere: Elsewhere,
     /// What was last told to all, and when.
     pub(super) told: (u32, u32),
     pub(super) viewers_at: Millis,
@@ -37,12 +43,19 @@ pub(super) struct Member {
     pub(super) connection: Option<ConnectionId>,
     pub(super) kind: Kind,
     pub(super) address: Option<IpAddr>,
+    pub(super) asn: Option<u32>,
     /// How many further peers it asked for, and when it said so.
     pub(super) want: u32,
     pub(super) stated_at: Millis,
     /// Playback position in seconds when it said so.
     pub(super) pos: Option<f64>,
     alias: Option<PeerId>,
+    /// Peers that it is connected to and that this node does not know.
+    pub(super) unknown: BTreeSet<PeerId>,
+    /// Other nodes were asked for so many peers, and answer before then.
+    pub(super) asked: (u32, Millis),
+    /// When it came back by a ticket.
+    pub(super) resumed_at: Option<Millis>,
     /// It joined by a token that a ticket may stand for.
     pub(super) admitted: bool,
     /// Its place in [`Swarm::open`]: there while `want > 0` and the socket is up.
@@ -102,10 +115,14 @@ impl Member {
             connection: Some(id),
             kind,
             address,
+            asn: None,
             want: 0,
             stated_at: now,
             pos: None,
             alias,
+            unknown: BTreeSet::new(),
+            asked: (0, 0),
+            resumed_at: None,
             admitted: false,
             open_slot: None,
             links: BTreeSet::new(),
@@ -160,8 +177,14 @@ impl Link {
 }
 
 impl Swarm {
-    /// Viewers, and mirrors and edges.
-    pub(super) fn numbers(&self) -> (u32, u32) {
+    /// Viewers, and mirrors and edges, of all nodes.
+    pub(super) fn numbers(&self) -> Numbers {
+        let add = |(a, b): Numbers, (c, d): &Numbers| (a.saturating_add(*c), b.saturating_add(*d));
+        self.elsewhere.values().fold(self.own_numbers(), add)
+    }
+
+    /// Those of this node.
+    pub(super) fn own_numbers(&self) -> Numbers {
         let seeders = self.seeders.len();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         (count(self.members.len() - seeders), count(seeders))
@@ -220,6 +243,11 @@ impl Swarm {
             self.links.remove(&key(peer, *other));
             if let Some(other) = self.members.get_mut(other) {
                 other.links.remove(&peer);
+            } else if let Some(remote) = self.remotes.get_mut(other) {
+                remote.links.remove(&peer);
+                if remote.links.is_empty() {
+                    self.remotes.remove(other);
+                }
             }
         }
         Some(member)
@@ -250,9 +278,12 @@ impl Swarm {
 
     /// What a join says about its connections: those are linked, the others are not connected any more.
     pub(super) fn connect(&mut self, now: Millis, peer: PeerId, connected: &[PeerId]) {
-        let known = |id: &PeerId| if self.members.contains_key(id) { Some(*id) } else { self.aliases.get(id).copied() };
+        let here = |id: &PeerId| self.members.contains_key(id) || self.remotes.contains_key(id);
+        let known = |id: &PeerId| if here(id) { Some(*id) } else { self.aliases.get(id).copied() };
+        let unknown: BTreeSet<PeerId> = connected.iter().filter(|id| known(id).is_none()).copied().collect();
         let connected: BTreeSet<PeerId> = connected.iter().filter_map(known).filter(|id| *id != peer).collect();
-        let Some(member) = self.members.get(&peer) else { return };
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        member.unknown = unknown;
         for other in &member.links {
             let Some(link) = self.links.get_mut(&key(peer, *other)) else { continue };
             if !connected.contains(other) && matches!(link.state, LinkState::Answered | LinkState::Connected) {
@@ -277,6 +308,8 @@ impl Swarm {
         for (one, other) in [(a, b), (b, a)] {
             if let Some(member) = self.members.get_mut(&one) {
                 member.links.insert(other);
+            } else if let Some(remote) = self.remotes.get_mut(&one) {
+                remote.links.insert(other);
             }
         }
         self.links.entry(key(a, b)).or_insert_with(|| Link::new(now, state))
@@ -286,8 +319,10 @@ impl Swarm {
     pub(super) fn need(&self, now: Millis, peer: PeerId) -> u32 {
         let Some(member) = self.members.get(&peer).filter(|member| member.open_slot.is_some()) else { return 0 };
         let fills = |other: &&PeerId| self.link(peer, **other).is_some_and(|link| link.fills(now, member.stated_at));
-        let filled = member.links.iter().filter(fills).count();
-        member.want.saturating_sub(u32::try_from(filled).unwrap_or(u32::MAX))
+        let filled = u32::try_from(member.links.iter().filter(fills).count()).unwrap_or(u32::MAX);
+        let (asked, until) = member.asked;
+        let coming = if now < until { asked } else { 0 };
+        member.want.saturating_sub(filled.saturating_add(coming))
     }
 
     /// Whether two members have one public address.
@@ -296,9 +331,59 @@ impl Swarm {
         matches!((address(&a), address(&b)), (Some(a), Some(b)) if address::near(a, b))
     }
 
+    /// The nodes of the peers that a member is linked with.
+    pub(super) fn nodes_of(&self, peer: PeerId) -> BTreeSet<NodeId> {
+        let links = self.members.get(&peer).map(|member| &member.links);
+        links.into_iter().flatten().filter_map(|other| self.remotes.get(other)).map(|remote| remote.node).collect()
+    }
+
+    /// Notes a peer of another node, or that it is at another one now.
+    pub(super) fn meet(&mut self, peer: PeerId, remote: Remote) {
+        match self.remotes.get_mut(&peer) {
+            Some(known) => known.node = remote.node,
+            None => {
+                self.remotes.insert(peer, remote);
+            }
+        }
+    }
+
+    /// Forgets a peer of another node, and returns the members that it was linked with.
+    pub(super) fn forget(&mut self, peer: PeerId) -> BTreeSet<PeerId> {
+        let Some(remote) = self.remotes.remove(&peer) else { return BTreeSet::new() };
+        for other in &remote.links {
+            self.links.remove(&key(peer, *other));
+            if let Some(other) = self.members.get_mut(other) {
+                other.links.remove(&peer);
+            }
+        }
+        remote.links
+    }
+
+    /// A member of this node is another node's now: its links stay.
+    pub(super) fn emigrate(&mut self, peer: PeerId, node: NodeId) -> Option<Member> {
+        let links = self.members.get(&peer)?.links.clone();
+        let local: Vec<(PeerId, Link)> = links
+            .into_iter()
+            .filter(|other| self.members.contains_key(other))
+            .filter_map(|other| Some((other, self.links.remove(&key(peer, other))?)))
+            .collect();
+        let member = self.unseat(peer)?;
+        if !local.is_empty() {
+            let links = local.iter().map(|(other, _)| *other).collect();
+            self.remotes.insert(peer, Remote { node, place: None, links });
+        }
+        for (other, link) in local {
+            self.links.insert(key(peer, other), link);
+            if let Some(other) = self.members.get_mut(&other) {
+                other.links.insert(peer);
+            }
+        }
+        Some(member)
+    }
+
     #[cfg(test)]
     pub(super) fn check_invariants(&self) {
-        let (viewers, seeders) = self.numbers();
+        let (viewers, seeders) = self.own_numbers();
         assert!(viewers + seeders > 0, "an empty swarm is kept");
         for (slot, peer) in self.open.iter().enumerate() {
             assert_eq!(self.members[peer].open_slot, Some(slot));
@@ -309,11 +394,19 @@ impl Swarm {
             assert_eq!(self.seeders.contains(peer), member.kind != Kind::Viewer);
             assert!(!member.links.contains(peer), "a link to itself");
             for other in &member.links {
-                assert!(self.members[other].links.contains(peer), "a link with one end");
+                let back = self.members.get(other).map(|member| &member.links);
+                let back = back.or_else(|| self.remotes.get(other).map(|remote| &remote.links));
+                assert!(back.unwrap().contains(peer), "a link with one end");
                 assert!(self.links.contains_key(&key(*peer, *other)));
             }
         }
-        let ends: usize = self.members.values().map(|member| member.links.len()).sum();
+        for (peer, remote) in &self.remotes {
+            assert!(!self.members.contains_key(peer), "a peer at two nodes");
+            assert!(!remote.links.is_empty(), "a stranger is kept");
+            assert!(remote.links.iter().all(|other| self.members[other].links.contains(peer)));
+        }
+        let links = self.members.values().map(|member| &member.links);
+        let ends: usize = links.chain(self.remotes.values().map(|remote| &remote.links)).map(BTreeSet::len).sum();
         assert_eq!(ends, 2 * self.links.len());
         assert!(self.seeders.iter().all(|peer| self.members.contains_key(peer)));
         for (alias, peer) in &self.aliases {

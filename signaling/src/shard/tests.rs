@@ -5,6 +5,7 @@ mod limits;
 mod matching;
 mod membership;
 mod model;
+mod nodes;
 mod relaying;
 
 use std::net::IpAddr;
@@ -23,6 +24,8 @@ struct Bed {
     inboxes: HashMap<ConnectionId, Vec<Value>>,
     closed: Vec<(ConnectionId, CloseReason)>,
     rejects: Vec<&'static str>,
+    nodes: Vec<(NodeId, NodeMessage)>,
+    changed: Vec<(SwarmId, Numbers)>,
 }
 
 impl Bed {
@@ -32,7 +35,15 @@ impl Bed {
 
     fn with(access: Access, secret: u8) -> Self {
         let shard = Shard::new(access, &[secret; 32], &[secret + 1; 32]);
-        Self { shard, now: START, inboxes: HashMap::new(), closed: Vec::new(), rejects: Vec::new() }
+        Self {
+            shard,
+            now: START,
+            inboxes: HashMap::new(),
+            closed: Vec::new(),
+            rejects: Vec::new(),
+            nodes: Vec::new(),
+            changed: Vec::new(),
+        }
     }
 
     fn open(&mut self) -> ConnectionId {
@@ -43,7 +54,8 @@ impl Bed {
 
     fn open_at(&mut self, address: &str) -> ConnectionId {
         let address: IpAddr = address.parse().unwrap();
-        let client = Client { address: Some(address), trusted: true, stun: Some("stun:a.example:4080".into()) };
+        let client =
+            Client { address: Some(address), trusted: true, asn: None, stun: Some("stun:a.example:4080".into()) };
         self.shard.open(self.now, client)
     }
 
@@ -57,6 +69,8 @@ impl Bed {
         }
         self.closed.extend(out.closes);
         self.rejects.extend(out.rejects);
+        self.nodes.extend(out.nodes);
+        self.changed.extend(out.changed);
         self.check_invariants();
     }
 

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
-use crate::{defaults, message::object};
+use crate::{cluster::TrackerOffer, defaults, message::object};
+
+/// Longest SDP as JSON: line ends are escaped in four bytes instead of two.
+const MAX_SDP_TEXT: usize = defaults::MAX_SDP * 3 / 2;
 
 /// An `info_hash` or `peer_id`: 20 bytes, on the wire a string of 20 characters up to U+00FF.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -211,6 +214,13 @@ fn offer(raw: &RawValue) -> Option<Offer<'_>> {
     Some(Offer { id: offer_id(raw.offer_id)?, sdp: description(raw.offer, "offer")? })
 }
 
+/// What another node passes on is read as strictly.
+pub(super) fn offer_of(offer: &TrackerOffer) -> Option<Offer<'_>> {
+    let sdp = &*offer.sdp;
+    (sdp.get().starts_with('"') && sdp.get().len() <= MAX_SDP_TEXT).then_some(())?;
+    Some(Offer { id: offer_id(&offer.id)?, sdp })
+}
+
 fn offer_id(raw: &RawValue) -> Option<OfferId<'_>> {
     let value: serde_json::Value =
         (raw.get().len() <= defaults::MAX_OFFER_ID).then(|| serde_json::from_str(raw.get()).ok()).flatten()?;
@@ -220,8 +230,7 @@ fn offer_id(raw: &RawValue) -> Option<OfferId<'_>> {
 fn description<'a>(raw: &'a RawValue, kind: &str) -> Option<&'a RawValue> {
     let description: RawDescription<'a> = object(raw.get())?;
     let sdp = description.sdp.get();
-    // Line ends are escaped in four bytes instead of two.
-    let fits = sdp.starts_with('"') && sdp.len() <= defaults::MAX_SDP * 3 / 2;
+    let fits = sdp.starts_with('"') && sdp.len() <= MAX_SDP_TEXT;
     (description.kind == kind && fits).then_some(description.sdp)
 }
 

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::message::{Id20, Numbers};
-use crate::ids::{ConnectionId, Millis};
+use super::remote::Held;
+use crate::{
+    cluster::{self, Elsewhere},
+    ids::{ConnectionId, Millis},
+};
 
 /// The members of one info hash. Who they are is told by peer id *and* connection: a stranger that uses another's peer id
 /// is somebody else, and cannot stop it, take its place or read its answers.
@@ -14,6 +18,12 @@ pub(super) struct Swarm {
     index: BTreeMap<(Id20, ConnectionId), usize>,
     complete: u32,
     downloaded: u32,
+    /// How many members the other nodes have: not complete, complete.
+    pub(super) elsewhere: Elsewhere,
+    /// That is known.
+    pub(super) counted: bool,
+    /// Offers that wait for it.
+    pub(super) held: Vec<Held>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -25,9 +35,30 @@ pub(super) struct Member {
 }
 
 impl Swarm {
+    /// Members of all nodes.
     pub(super) fn numbers(&self) -> Numbers {
+        let (mut incomplete, mut complete) = self.own_numbers();
+        for (more, more_complete) in self.elsewhere.values() {
+            incomplete = incomplete.saturating_add(*more);
+            complete = complete.saturating_add(*more_complete);
+        }
+        Numbers { complete, incomplete, downloaded: self.downloaded }
+    }
+
+    /// Members of this node: not complete, complete.
+    pub(super) fn own_numbers(&self) -> cluster::Numbers {
         let members = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
-        Numbers { complete: self.complete, incomplete: members - self.complete, downloaded: self.downloaded }
+        (members - self.complete, self.complete)
+    }
+
+    /// Members of other nodes.
+    pub(super) fn elsewhere_total(&self) -> usize {
+        self.elsewhere.values().map(|(incomplete, complete)| *incomplete as usize + *complete as usize).sum()
+    }
+
+    /// Members of this node that have another peer id.
+    pub(super) fn others(&self, peer_id: Id20) -> usize {
+        self.members.len() - self.holders(peer_id).count()
     }
 
     pub(super) fn is_empty(&self) -> bool {

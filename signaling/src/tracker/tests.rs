@@ -66,7 +66,7 @@ impl Bed {
     }
 
     fn close(&mut self, connection: ConnectionId) {
-        self.run(|tracker, _, _| tracker.close(connection));
+        self.run(|tracker, _, out| tracker.close(connection, out));
     }
 
     fn advance(&mut self, ms: Millis) {

@@ -21,10 +21,25 @@ use tokio::{
 use tokio_websockets::{ClientBuilder, CloseCode, MaybeTlsStream, Message, WebSocketStream};
 
 /// Longer than anything here takes, even on a busy machine: only a failing test waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Short enough to wait for in vain.
 pub(crate) const MOMENT: Duration = Duration::from_millis(150);
+
+/// On free ports, for itself.
+pub(crate) fn config() -> Config {
+    let local = "127.0.0.1:0".parse().unwrap();
+    Config {
+        listen: local,
+        udp: Udp::Same,
+        admin_listen: Some(local),
+        secret: None,
+        redis: None,
+        tls: None,
+        tracker: true,
+        policy: Policy::default(),
+    }
+}
 
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -37,9 +52,10 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(policy: Policy) -> Self {
-        let local = "127.0.0.1:0".parse().unwrap();
-        let config =
-            Config { listen: local, udp: Udp::Same, admin_listen: Some(local), secret: None, tracker: true, policy };
+        Self::start_config(Config { policy, ..config() }).await
+    }
+
+    pub(crate) async fn start_config(config: Config) -> Self {
         let server = Server::bind(&config).await.unwrap();
         let (address, admin, stun) = (server.local_addr().unwrap(), server.admin_addr(), server.stun_addr());
         let signaling = server.signaling().clone();
@@ -114,6 +130,17 @@ impl Client {
             }
         };
         timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no {kind} came"))
+    }
+
+    /// The next text; an error at the end.
+    #[allow(dead_code, reason = "not every test file waits so")]
+    pub(crate) async fn socket_text(&mut self) -> Result<Value, tokio_websockets::Error> {
+        loop {
+            let message = self.socket.next().await.ok_or(tokio_websockets::Error::AlreadyClosed)??;
+            if let Some(text) = message.as_text() {
+                return Ok(serde_json::from_str(text).unwrap());
+            }
+        }
     }
 
     pub(crate) async fn expect_error(&mut self, code: &str) -> Value {

@@ -88,7 +88,7 @@ async function answers(origin, program) {
   throw new Error(`nginx did not answer at ${origin}:\n${program.lines.join("\n")}`);
 }
 
-async function freePort() {
+export async function freePort() {
   const server = createServer();
   await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
   const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());

@@ -8,15 +8,15 @@ const STAGGER = 10;
 /**
  * @param {import("./bed.mjs").Bed} bed
  * @param {{ media: import("./media.mjs").Media, script: string, video: string, share: number, viewers?: number,
- *   attributes?: Record<string, string> }} options `share` is the least part of all media bytes that must come from viewers,
- *   `attributes` are those of the script tag.
+ *   attributes?: (index: number) => Record<string, string> }} options `share` is the least part of all media bytes that must come from viewers,
+ *   `attributes` are those of each viewer's script tag.
  * @returns {Promise<{ shots: any[], total: ReturnType<typeof totals> }>}
  */
 export async function watchTogether(bed, { media, script, video, share, viewers: count = 4, attributes }) {
   const viewers = [];
   for (let i = 0; i < count; i += 1) {
     if (i > 0) await viewers[0].playedTo(STAGGER * i, 40_000);
-    const viewer = await bed.viewer({ script, attributes, videos: [{ src: video }] });
+    const viewer = await bed.viewer({ script, attributes: attributes?.(i), videos: [{ src: video }] });
     await viewer.play();
     viewers.push(viewer);
   }

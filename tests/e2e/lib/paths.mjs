@@ -31,6 +31,9 @@ export const chromium = process.env.CHROMIUM ?? "/usr/bin/chromium";
 /** The nginx to test with. */
 export const nginx = process.env.NGINX ?? "/usr/sbin/nginx";
 
+/** Debian's Redis. */
+export const redis = process.env.REDIS_SERVER ?? "/usr/bin/redis-server";
+
 /** hls.js as a page of its own would load it. */
 export function hlsScript() {
   return join(dirname(createRequire(import.meta.url).resolve("hls.js")), "hls.min.js");

@@ -42,7 +42,7 @@ impl World {
         }
         let viewer = &self.viewers[index];
         let trusted = viewer.role == super::scenario::Role::Mirror;
-        let client = Client { address: Some(viewer.address.into()), trusted, stun: None };
+        let client = Client { address: Some(viewer.address.into()), trusted, asn: None, stun: None };
         let socket = self.shard.open(EPOCH + self.now, client);
         self.sockets.insert(socket, index);
         self.viewers[index].socket = Some(socket);

@@ -108,3 +108,38 @@ fn a_connection_without_a_video_is_closed() {
     bed.advance(1);
     assert_eq!(bed.closed.len(), 2);
 }
+
+#[test]
+fn a_network_of_many_connections_meets_no_more_strangers_than_one_may() {
+    let mut bed = Bed::new();
+    let strangers: Vec<String> = (0..40)
+        .map(|number| {
+            let id = bed.open_at(&format!("198.18.{number}.1"));
+            bed.join(id, "tide", 12)["peer"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let mut pairings = 0;
+    // Each comes with a new socket and without its ticket, over and over.
+    for _ in 0..3 {
+        for number in 0..100 {
+            let id = bed.open_at(&format!("203.0.113.{number}"));
+            bed.join(id, "tide", 12);
+            let matched = bed.matches(id);
+            pairings += matched.iter().filter(|peer| strangers.contains(peer)).count();
+            bed.close(id, true);
+        }
+        // Nobody's turn: that would be a hundred thousand of them.
+        bed.now += 3_600_000;
+    }
+    assert!((300..=120 + 3 * 120).contains(&pairings), "{pairings}");
+    // Those of the network itself are still matched with each other.
+    let (a, b) = (bed.open_at("203.0.113.7"), bed.open_at("203.0.113.8"));
+    for _ in 0..40 {
+        let id = bed.open_at("203.0.113.9");
+        bed.join(id, "tide", 12);
+        bed.close(id, true);
+    }
+    let a_id = bed.join(a, "other", 4)["peer"].clone();
+    bed.join(b, "other", 4);
+    assert_eq!(bed.matches(b), [a_id.as_str().unwrap()]);
+}
