@@ -13,6 +13,8 @@ use crate::{message::Kind, shard::Counts};
 pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     peers: Family<KindLabel, Gauge>,
+    /// Those of `peers` by kind: viewer, mirror, edge, tracker. They are set with each message.
+    of_kind: [Gauge; 4],
     messages: Family<MessageLabels, Counter>,
     rejects: Family<ReasonLabel, Counter>,
     #[cfg(feature = "redis")]
@@ -51,9 +53,14 @@ impl Metrics {
         // From half a millisecond, a relay on a quiet machine, to the 10 s after which nobody waits.
         let relay_seconds =
             Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0]);
+        let peers = Family::<KindLabel, Gauge>::default();
+        let gauge = |kind| -> Gauge { peers.get_or_create(&KindLabel { kind }).clone() };
+        let kinds = [Kind::Viewer, Kind::Mirror, Kind::Edge].map(Kind::as_str);
+        let of_kind = [kinds[0], kinds[1], kinds[2], "tracker"].map(gauge);
         let metrics = Self {
             connections: Gauge::default(),
-            peers: Family::default(),
+            peers,
+            of_kind,
             messages: Family::default(),
             rejects: Family::default(),
             #[cfg(feature = "redis")]
@@ -92,19 +99,19 @@ impl Metrics {
     }
 
     pub(crate) fn set_peers(&self, counts: Counts) {
-        for (kind, count) in
-            [(Kind::Viewer, counts.viewers), (Kind::Mirror, counts.mirrors), (Kind::Edge, counts.edges)]
-        {
-            self.peers.get_or_create(&KindLabel { kind: kind.as_str() }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        for (gauge, count) in self.of_kind.iter().zip([counts.viewers, counts.mirrors, counts.edges]) {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
     pub(crate) fn set_tracker_peers(&self, count: usize) {
-        self.peers.get_or_create(&KindLabel { kind: "tracker" }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        let [.., gauge] = &self.of_kind;
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    pub(crate) fn message(&self, kind: &'static str, direction: &'static str) {
-        self.messages.get_or_create(&MessageLabels { kind, direction }).inc();
+    /// The counter of messages of a type.
+    pub(crate) fn messages(&self, kind: &'static str, direction: &'static str) -> Counter {
+        self.messages.get_or_create(&MessageLabels { kind, direction }).clone()
     }
 
     pub(crate) fn reject(&self, reason: &'static str) {

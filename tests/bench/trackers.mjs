@@ -70,7 +70,7 @@ export async function marea(path, { listen = "127.0.0.1:0", core = "1", args = [
 export async function bittorrentTracker() {
   const port = await freePort();
   const code = `
-    import { Server } from "bittorrent-tracker";
+    import Server from "bittorrent-tracker/server";
     const server = new Server({ udp: false, http: false, ws: true, stats: false });
     server.on("error", (error) => console.error(String(error)));
     server.on("warning", () => {});
@@ -85,7 +85,7 @@ export async function aquatic() {
   const port = await freePort();
   const folder = await mkdtemp(join(tmpdir(), "marea-aquatic-"));
   const config = join(folder, "config.toml");
-  await writeFile(config, `[network]\naddress = "127.0.0.1:${port}"\n[cpu_pinning]\nactive = false\n`);
+  await writeFile(config, `[network]\naddress = "127.0.0.1:${port}"\n`);
   const command = [join(paths.target, "tools/aquatic/bin/aquatic_ws"), "-c", config];
   const program = await startOn("1", command, { name: "aquatic_ws", ready: null });
   await listens(port, program);

@@ -122,8 +122,9 @@ async fn converse<C: Core>(
 ) -> End {
     let mut heard = tokio::time::Instant::now();
     let mut pinged = false;
+    // Set anew when it has come, not with each message.
+    let mut silence = std::pin::pin!(tokio::time::sleep_until(heard + defaults::PING_AFTER));
     loop {
-        let due = heard + if pinged { defaults::DEAD_AFTER } else { defaults::PING_AFTER };
         tokio::select! {
             incoming = socket.next() => {
                 heard = tokio::time::Instant::now();
@@ -164,7 +165,13 @@ async fn converse<C: Core>(
                     }
                 }
             }
-            () = tokio::time::sleep_until(due) => {
+            () = &mut silence => {
+                let due = heard + if pinged { defaults::DEAD_AFTER } else { defaults::PING_AFTER };
+                if tokio::time::Instant::now() < due {
+                    silence.as_mut().reset(due);
+                    continue;
+                }
+                silence.as_mut().reset(heard + defaults::DEAD_AFTER);
                 if pinged {
                     inner.metrics.reject("silent");
                     return End::Broken;

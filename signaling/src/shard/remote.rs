@@ -194,7 +194,8 @@ impl Shard {
     ) -> Vec<FoundPeer> {
         let Stranger { peer, kind, pos, place, asn } = stranger;
         let here = |swarm: &super::swarm::Swarm| swarm.members.contains_key(&peer);
-        if self.swarms.get(&video).is_none_or(here) {
+        // Members of a node that drains are about to leave it.
+        if self.draining || self.swarms.get(&video).is_none_or(here) {
             return Vec::new();
         }
         let seeker = Seeker { peer, kind, pos, at: At::Elsewhere(place), asn };
@@ -234,12 +235,10 @@ impl Shard {
         found: Vec<FoundPeer>,
         out: &mut Outbox,
     ) {
-        let Some(swarm) = self.swarms.get_mut(&video) else {
-            return out.nodes.push((node, NodeMessage::Gone { video, peer }));
+        let Some(swarm) = self.swarms.get_mut(&video).filter(|swarm| swarm.members.contains_key(&peer)) else {
+            return self.tell_gone(video, node, peer, out);
         };
-        let Some(member) = swarm.members.get_mut(&peer) else {
-            return out.nodes.push((node, NodeMessage::Gone { video, peer }));
-        };
+        let Some(member) = swarm.members.get_mut(&peer) else { return };
         let empty = found.is_empty();
         // What was asked for is answered: what is missing of it can be had elsewhere.
         let came = u32::try_from(found.len()).unwrap_or(u32::MAX);
@@ -308,12 +307,10 @@ impl Shard {
         (to, conn, body): (PeerId, &str, &RelayBody),
         out: &mut Outbox,
     ) {
-        let Some(swarm) = self.swarms.get(&video) else {
-            return out.nodes.push((node, NodeMessage::Gone { video, peer: to }));
-        };
-        let Some(member) = swarm.members.get(&to) else {
+        let swarm = self.swarms.get(&video);
+        let Some((swarm, member)) = swarm.and_then(|swarm| Some((swarm, swarm.members.get(&to)?))) else {
             out.rejects.push("peer-gone");
-            return out.nodes.push((node, NodeMessage::Gone { video, peer: to }));
+            return self.tell_gone(video, node, to, out);
         };
         let Some(remote) = swarm.remotes.get(&from).filter(|remote| remote.node == node) else {
             return out.rejects.push(ErrorCode::UnknownPeer.as_str());
@@ -327,6 +324,13 @@ impl Shard {
         match connection {
             Some(connection) => deliver(connection, (video, from, near), &relay, out),
             None => out.rejects.push("peer-away"),
+        }
+    }
+
+    /// Tells a node that a peer is not here any more. One that has left a node that drains is somewhere else.
+    fn tell_gone(&self, video: AnnounceId, node: NodeId, peer: PeerId, out: &mut Outbox) {
+        if !self.draining {
+            out.nodes.push((node, NodeMessage::Gone { video, peer }));
         }
     }
 

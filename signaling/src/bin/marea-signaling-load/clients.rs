@@ -1,6 +1,11 @@
 //! The clients: each a task with a socket, in one thread.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    rc::Rc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::{SinkExt as _, StreamExt as _, stream};
@@ -21,6 +26,9 @@ const CONNECTING: usize = 100;
 
 /// A handshake that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Those that join once do so within this.
+pub(crate) const ONCE: Duration = Duration::from_secs(10);
 
 /// What stands in each SDP beside the time: a data channel with six candidates has about so many bytes.
 const SDP_BYTES: usize = 1120;
@@ -46,6 +54,8 @@ struct Client {
     resume: Option<String>,
     ticket: Option<String>,
     id: Option<String>,
+    /// Whom it has shaken hands with.
+    neighbours: BTreeSet<String>,
 }
 
 /// Opens all connections and leaves them to their tasks.
@@ -66,6 +76,7 @@ pub(crate) async fn start(shared: &Rc<Shared>) -> Result<()> {
                 resume: None,
                 ticket: None,
                 id: None,
+                neighbours: BTreeSet::new(),
             };
             let socket = client.connect().await?;
             Ok::<_, anyhow::Error>((client, socket))
@@ -160,9 +171,10 @@ impl Client {
     }
 
     fn first(&self) -> Duration {
-        let Options { every, in_flight, idle, .. } = self.shared.options;
+        let Options { every, in_flight, idle, once, .. } = self.shared.options;
         match every {
             _ if idle => Duration::ZERO,
+            _ if once => ONCE.mul_f64(self.part()),
             0.0 if self.number >= in_flight => Duration::from_secs(3600),
             0.0 => Duration::ZERO,
             every => Duration::from_secs_f64(every * self.part()),
@@ -170,7 +182,7 @@ impl Client {
     }
 
     fn pause(&self) -> Duration {
-        if self.shared.options.idle {
+        if self.shared.options.idle || self.shared.options.once {
             return Duration::from_secs(24 * 3600);
         }
         // A closed loop whose offers are lost goes on all the same.
@@ -202,12 +214,15 @@ impl Client {
             Dialect::Marea => {
                 let video = AnnounceId::of_video(&swarm.to_string());
                 if self.id.take().is_some() && self.ticket.is_none() {
+                    self.neighbours.clear();
                     send(socket, format!(r#"{{"type":"leave","video":"{video}"}}"#)).await?;
                 }
                 let resume = self.ticket.take().map(|ticket| format!(r#","resume":"{ticket}""#)).unwrap_or_default();
+                let connected: Vec<String> = self.neighbours.iter().map(|peer| format!("\"{peer}\"")).collect();
+                let connected = connected.join(",");
                 let want = if self.shared.options.idle { 0 } else { self.shared.options.offers };
                 let text = format!(
-                    r#"{{"type":"join","v":1,"video":"{video}","kind":"viewer","want":{want},"connected":[]{resume}}}"#
+                    r#"{{"type":"join","v":1,"video":"{video}","kind":"viewer","want":{want},"connected":[{connected}]{resume}}}"#
                 );
                 send(socket, text).await
             }
@@ -295,13 +310,20 @@ impl Client {
             }
             "offer" => {
                 heard.sdp.iter().for_each(|sdp| self.note_relay(sdp.get()));
+                self.neighbours.extend(heard.from.map(str::to_owned));
                 let (to, conn, sdp) = (heard.from.unwrap_or_default(), heard.conn.unwrap_or_default(), self.sdp());
                 let text =
                     format!(r#"{{"type":"answer","video":"{video}","to":"{to}","conn":"{conn}","sdp":"{sdp}"}}"#);
                 send(socket, text).await?;
             }
-            "answer" => self.note_answer(heard.conn.and_then(|conn| conn.parse().ok())),
-            "gone" => self.shared.tally.borrow_mut().gone += 1,
+            "answer" => {
+                self.neighbours.extend(heard.from.map(str::to_owned));
+                self.note_answer(heard.conn.and_then(|conn| conn.parse().ok()));
+            }
+            // One that it was only about to meet is no loss.
+            "gone" if heard.peer.is_some_and(|peer| self.neighbours.remove(peer)) => {
+                self.shared.tally.borrow_mut().gone += 1;
+            }
             "error" => {
                 let mut tally = self.shared.tally.borrow_mut();
                 tally.errors += 1;

@@ -51,6 +51,9 @@ struct Options {
     /// Seconds of the measurement, after a warm-up of a third.
     #[arg(long, default_value_t = 15.0)]
     seconds: f64,
+    /// Join once, within ten seconds, and stay with the neighbours that are found.
+    #[arg(long)]
+    once: bool,
     /// Only join, each wanting nobody, and hold the connections.
     #[arg(long)]
     idle: bool,
@@ -90,7 +93,7 @@ async fn run(options: Options) -> Result<Report> {
     let server = Server::new(options.pid);
     let base = server.memory();
     let shared = Rc::new(Shared { options, tally: RefCell::new(Tally::default()), begin: Instant::now() });
-    let Options { connections, every, seconds, idle, .. } = shared.options;
+    let Options { connections, every, seconds, idle, once, .. } = shared.options;
     clients::start(&shared).await?;
     sleep(Duration::from_secs(1)).await;
     let quiet = server.memory();
@@ -99,9 +102,10 @@ async fn run(options: Options) -> Result<Report> {
     } else {
         shared.tally.borrow_mut().go = true;
         // Every client has announced once before anything is measured.
-        sleep(Duration::from_secs_f64(every.max(seconds / 3.0))).await;
+        let first = if once { clients::ONCE.as_secs_f64() + 2.0 } else { every };
+        sleep(Duration::from_secs_f64(first.max(seconds / 3.0))).await;
     }
-    *shared.tally.borrow_mut() = Tally { go: !idle, open: shared.tally.borrow().open, ..Tally::default() };
+    shared.tally.replace_with(|tally| Tally { go: !idle, open: tally.open, ..Tally::default() });
     let (cpu, begin) = (server.cpu_seconds(), Instant::now());
     sleep(Duration::from_secs_f64(seconds)).await;
     let took = begin.elapsed().as_secs_f64();

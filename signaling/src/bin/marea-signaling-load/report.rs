@@ -28,7 +28,7 @@ pub(crate) struct Tally {
     pub(crate) answered: Vec<Duration>,
     /// When clients came back to another node.
     pub(crate) returned: Vec<Instant>,
-    /// Reports that a matched peer has left.
+    /// Reports that a neighbour has left.
     pub(crate) gone: u64,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Report {
     active: Option<f64>,
     /// Clients that came back to another node.
     returned: usize,
-    /// Of these in the busiest second, by how many in the mean second of the time that it took.
+    /// Of these in the busiest second, by how many in the mean of the seconds in which any came.
     peak: Option<f64>,
     gone: u64,
 }
@@ -112,7 +112,8 @@ fn peak(times: &[Instant]) -> Option<f64> {
             *count += 1;
         }
     }
-    let mean = times.len() as f64 / seconds.len() as f64;
+    let busy = seconds.iter().filter(|count| **count > 0).count();
+    let mean = times.len() as f64 / busy as f64;
     Some(f64::from(seconds.into_iter().max()?) / mean)
 }
 
@@ -132,7 +133,7 @@ mod tests {
     fn the_peak_is_the_busiest_second_by_the_mean() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(peak(&[at(0), at(100), at(1100), at(2100)]), Some(1.5));
+        assert_eq!(peak(&[at(0), at(100), at(1100), at(9100)]), Some(1.5));
         assert_eq!(peak(&[]), None);
     }
 }
