@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::StreamExt as _;
 use marea_signaling::{config::Config, service::Policy};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -101,12 +102,13 @@ async fn metric(node: &Running, name: &str) -> f64 {
 }
 
 /// Two clients meet: each is told that there are two, the second is told of the first, and a handshake goes both ways.
-async fn meet(a: &mut Client, b: &mut Client, name: &str) {
+async fn meet(a: &mut Client, b: &mut Client, name: &str) -> (String, String) {
     let a_id = text(&a.join(name, 8).await["peer"]);
     let b_id = text(&b.join(name, 8).await["peer"]);
     // Either may be the one that is told: the other is open by then.
     let matched = |peer: String| move |value: &Value| value["type"] == "match" && value["peers"][0]["peer"] == *peer;
     let (a_told, b_told) = (matched(b_id.clone()), matched(a_id.clone()));
+    let ids = (a_id.clone(), b_id.clone());
     let (from, to, offerer, answerer) = tokio::select! {
         _ = a.until("match", a_told) => (a_id, b_id, a, b),
         _ = b.until("match", b_told) => (b_id, a_id, b, a),
@@ -117,6 +119,7 @@ async fn meet(a: &mut Client, b: &mut Client, name: &str) {
     assert_eq!(answerer.expect("offer").await["from"], json!(from));
     answerer.send(&message("answer", &from)).await;
     assert_eq!(offerer.expect("answer").await["from"], json!(to));
+    ids
 }
 
 #[tokio::test]
@@ -139,6 +142,34 @@ async fn viewers_of_two_and_three_nodes_meet() {
     for other in [&mut b, &mut c] {
         other.expect("gone").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_peer_says_arrives_whole_and_in_its_order() {
+    let redis = Redis::start();
+    let nodes = [node(&redis.url()).await, node(&redis.url()).await];
+    let (mut a, mut b) = (nodes[0].client().await, nodes[1].client().await);
+    let (_, b_id) = meet(&mut a, &mut b, "tide").await;
+    // A candidate that overtook its offer would be refused.
+    for number in 0..12 {
+        let conn = format!("c{number}");
+        a.send(&json!({"type": "offer", "video": video("tide"), "to": b_id, "conn": conn, "sdp": "v=0"})).await;
+        for candidate in 0..15 {
+            let candidate = json!({"candidate": format!("candidate:{candidate}"), "sdpMid": "0"});
+            let message =
+                json!({"type": "candidate", "video": video("tide"), "to": b_id, "conn": conn, "candidate": candidate});
+            a.send(&message).await;
+        }
+    }
+    for number in 0..12 {
+        assert_eq!(b.expect("offer").await["conn"], json!(format!("c{number}")));
+        for candidate in 0..15 {
+            let heard = b.expect("candidate").await;
+            assert_eq!(heard["candidate"]["candidate"], json!(format!("candidate:{candidate}")));
+        }
+    }
+    let replayed = "marea_signaling_rejects_total{reason=\"node-replayed\"}";
+    assert_eq!(metric(&nodes[1], replayed).await, 0.0);
 }
 
 #[tokio::test]
@@ -395,7 +426,9 @@ async fn a_node_that_is_killed_or_hangs_leaves_the_counts() {
     let mut count = async |expected: u32| {
         let wait = async {
             while viewers != expected {
-                viewers = a.socket_text().await.unwrap()["viewers"].clone();
+                if let Some(text) = a.socket.next().await.unwrap().unwrap().as_text() {
+                    viewers = serde_json::from_str::<Value>(text).unwrap()["viewers"].clone();
+                }
             }
         };
         timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("never {expected} viewers"));

@@ -21,8 +21,13 @@ use std::{
 
 use ::redis::{PushInfo, PushKind, RedisError, RedisResult, Value, cmd, pipe};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
+use futures_util::future::try_join_all;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -127,13 +132,12 @@ struct Standing {
 
 /// What a command brought.
 enum Done {
-    /// The nodes and what they wrote.
-    Beat(HashMap<String, String>),
-    /// A swarm's row.
+    /// A swarm's row, with what the others have.
     Row(SwarmId, HashMap<String, String>),
-    /// So many heard a frame to this node.
-    Published(NodeId, u64),
-    Nothing,
+    /// A row was taken out.
+    Removed,
+    /// The frames to all nodes; these nodes heard none of theirs.
+    Published(Vec<NodeId>),
 }
 
 impl<L: Listener> Node<L> {
@@ -170,9 +174,8 @@ impl<L: Listener> Node<L> {
             let (push, pushed) = mpsc::channel(defaults::NODE_QUEUE);
             let metrics = self.metrics.clone();
             let connecting = self.servers.connect(move |info: PushInfo| {
-                // What is too much is lost, as with any other gap of pub/sub. Losing the end would not do.
-                let lost = push.try_send(info).is_err();
-                if lost {
+                // What is too much is lost, as with any other gap of pub/sub. If the end is, the next beat finds it.
+                if let Err(TrySendError::Full(_)) = push.try_send(info) {
                     metrics.reject("node-queue-full");
                 }
                 Ok::<_, ()>(())
@@ -211,8 +214,7 @@ impl<L: Listener> Node<L> {
         connection.subscribe(&channel(self.own)).await?;
         let now = Instant::now();
         // Before the rows: others look whether the nodes in them live.
-        let beat = self.beat(&mut connection).await?;
-        self.done(beat, &mut Vec::new());
+        self.beat(&mut connection).await?;
         self.rows.return_all(now, defaults::ROW_RETURN);
         self.metrics.redis_up.set(1);
         if std::mem::take(&mut self.complained) {
@@ -221,7 +223,8 @@ impl<L: Listener> Node<L> {
         self.tell(NodeEvent::Reachable(true));
         let mut beat_at = now + defaults::NODE_BEAT;
         let mut work: JoinSet<RedisResult<Done>> = JoinSet::new();
-        let mut messages = Vec::new();
+        // One batch at a time, so that each node hears its frames in their order; what comes meanwhile makes the next one.
+        let (mut waiting, mut publishing) = (Vec::new(), false);
         loop {
             for (swarm, numbers) in self.outbound.take_changed() {
                 self.rows.change(Instant::now(), swarm, numbers);
@@ -234,7 +237,6 @@ impl<L: Listener> Node<L> {
             }
             let busy = work.len() >= defaults::REDIS_IN_FLIGHT;
             let row_at = self.rows.next().filter(|_| !busy).unwrap_or(beat_at).min(beat_at);
-            let mut more: Vec<(NodeId, NodeMessage)> = Vec::new();
             tokio::select! {
                 biased;
                 leaving = &mut self.leave => {
@@ -246,7 +248,15 @@ impl<L: Listener> Node<L> {
                 }
                 Some(done) = work.join_next() => {
                     match done {
-                        Ok(done) => self.done(done?, &mut more),
+                        Ok(done) => match done? {
+                            Done::Row(swarm, row) => self.read_row(swarm, &row, &mut waiting),
+                            Done::Removed => {}
+                            Done::Published(unheard) => {
+                                publishing = false;
+                                // Nobody listens: it has gone, or has lost Redis and will come back with a beat.
+                                unheard.into_iter().for_each(|node| self.lose(node));
+                            }
+                        },
                         Err(error) => tracing::debug!(%error, "a task of Redis ended"),
                     }
                 }
@@ -261,33 +271,31 @@ impl<L: Listener> Node<L> {
                 () = sleep_until(beat_at) => {
                     beat_at = Instant::now() + defaults::NODE_BEAT;
                     // A beat that fails ends the connection: without it the others take this node for dead.
-                    let beat = self.beat(&mut connection).await?;
-                    self.done(beat, &mut more);
+                    self.beat(&mut connection).await?;
                     if self.listener.strong_count() == 0 {
                         return Ok(());
                     }
                 }
                 () = sleep_until(row_at) => {}
                 () = self.outbound.wake.notified() => {}
-                count = self.queue.recv_many(&mut messages, defaults::REDIS_IN_FLIGHT), if !busy => {
+                count = self.queue.recv_many(&mut waiting, defaults::REDIS_IN_FLIGHT), if !publishing => {
                     if count == 0 {
                         return Ok(());
                     }
-                    more.append(&mut messages);
                 }
             }
-            for (node, frame) in self.frames(more) {
-                let mut connection = connection.clone();
-                work.spawn(async move {
-                    let heard: u64 = connection.publish(&channel(node), frame).await?;
-                    Ok(Done::Published(node, heard))
-                });
+            if !publishing && !waiting.is_empty() {
+                let frames = self.frames(std::mem::take(&mut waiting));
+                publishing = !frames.is_empty();
+                if publishing {
+                    work.spawn(publish(connection.clone(), frames));
+                }
             }
         }
     }
 
     /// Says that this node lives, and reads which others do.
-    async fn beat(&mut self, connection: &mut Connection) -> RedisResult<Done> {
+    async fn beat(&mut self, connection: &mut Connection) -> RedisResult<()> {
         self.beats += 1;
         let value = format!("{},{},{}", self.beats, VERSIONS.0, VERSIONS.1);
         let (nodes,): (HashMap<String, String>,) = pipe()
@@ -306,7 +314,8 @@ impl<L: Listener> Node<L> {
         if !dead.is_empty() {
             let () = cmd("HDEL").arg(NODES).arg(dead).query_async(connection).await?;
         }
-        Ok(Done::Beat(nodes))
+        self.read_nodes(&nodes);
+        Ok(())
     }
 
     /// Takes this node's rows out, so that nobody asks it any more.
@@ -324,16 +333,6 @@ impl<L: Listener> Node<L> {
         }
     }
 
-    fn done(&mut self, done: Done, more: &mut Vec<(NodeId, NodeMessage)>) {
-        match done {
-            Done::Beat(nodes) => self.read_nodes(&nodes),
-            Done::Row(swarm, row) => self.read_row(swarm, &row, more),
-            // Nobody listens: it has gone, or has lost Redis and will come back with a beat.
-            Done::Published(node, 0) => self.set_alive(node, false),
-            Done::Published(..) | Done::Nothing => {}
-        }
-    }
-
     fn read_nodes(&mut self, nodes: &HashMap<String, String>) {
         let now = Instant::now();
         let read = |(node, value): (&String, &String)| {
@@ -347,7 +346,7 @@ impl<L: Listener> Node<L> {
         let mut listed: HashMap<NodeId, (u64, Option<u8>)> =
             nodes.iter().filter_map(read).map(|(node, beat, version)| (node, (beat, version))).collect();
         listed.remove(&self.own);
-        let (mut lost, mut returned) = (Vec::new(), false);
+        let (mut expired, mut returned) = (Vec::new(), false);
         for (node, standing) in &mut self.nodes {
             match listed.remove(node) {
                 Some((beat, Some(version))) if standing.beat != beat => {
@@ -355,33 +354,28 @@ impl<L: Listener> Node<L> {
                     *standing = Standing { beat, since: now, version, alive: true };
                 }
                 // One that is not listed may have left, or Redis has lost its list: the lease tells.
-                _ => {
-                    let expired = now >= standing.since + defaults::NODE_LEASE;
-                    if expired && std::mem::replace(&mut standing.alive, false) {
-                        lost.push(*node);
-                    }
-                }
+                _ if now >= standing.since + defaults::NODE_LEASE => expired.push(*node),
+                _ => {}
             }
         }
         for (node, (beat, version)) in listed {
             let alive = version.is_some();
             self.nodes.insert(node, Standing { beat, since: now, version: version.unwrap_or_default(), alive });
         }
+        expired.into_iter().for_each(|node| self.lose(node));
         self.nodes.retain(|_, standing| standing.alive || now < standing.since + 2 * defaults::NODE_FORGET);
         self.metrics.nodes.set(1 + self.nodes.values().filter(|standing| standing.alive).count() as i64);
         if returned {
             // It does not know that it was taken for dead, and does not write its rows anew for that.
             self.rows.return_all(now, defaults::ROW_RETURN);
         }
-        for node in lost {
-            tracing::info!(%node, "a node is no more");
-            self.tell(NodeEvent::Lost(node));
-        }
     }
 
-    fn set_alive(&mut self, node: NodeId, alive: bool) {
+    /// A node cannot be reached any more, unless it says again that it lives.
+    fn lose(&mut self, node: NodeId) {
         let Some(standing) = self.nodes.get_mut(&node) else { return };
-        if std::mem::replace(&mut standing.alive, alive) && !alive {
+        if std::mem::replace(&mut standing.alive, false) {
+            tracing::info!(%node, "a node is no more");
             self.tell(NodeEvent::Lost(node));
         }
     }
@@ -405,33 +399,30 @@ impl<L: Listener> Node<L> {
     }
 
     /// One frame a node, unless it grows too long.
-    fn frames(&mut self, messages: Vec<(NodeId, NodeMessage)>) -> Vec<(NodeId, Vec<u8>)> {
-        let mut batches: BTreeMap<NodeId, (usize, Vec<String>)> = BTreeMap::new();
-        let mut frames = Vec::new();
+    fn frames(&mut self, messages: Vec<(NodeId, NodeMessage)>) -> BTreeMap<NodeId, Vec<Vec<u8>>> {
+        let mut batches: BTreeMap<NodeId, Vec<Vec<String>>> = BTreeMap::new();
         for (node, message) in messages {
             if self.nodes.get(&node).is_some_and(|standing| !standing.alive) {
                 continue;
             }
             // Plain data: it cannot fail to be written.
             let text = serde_json::to_string(&message).unwrap_or_default();
-            let (bytes, batch) = batches.entry(node).or_default();
-            if *bytes + text.len() > defaults::NODE_FRAME && !batch.is_empty() {
-                let batch = std::mem::take(batch);
-                *bytes = 0;
-                frames.push((node, batch));
-            }
-            if let Some((bytes, batch)) = batches.get_mut(&node) {
-                *bytes += text.len();
-                batch.push(text);
+            let batches = batches.entry(node).or_default();
+            match batches.last_mut() {
+                Some(last) if last.iter().map(String::len).sum::<usize>() + text.len() <= defaults::NODE_FRAME => {
+                    last.push(text);
+                }
+                _ => batches.push(vec![text]),
             }
             self.metrics.node_message("out");
         }
-        frames.extend(batches.into_iter().map(|(node, (_, batch))| (node, batch)));
-        let version = |node: &NodeId| self.nodes.get(node).map_or(VERSIONS.1, |standing| standing.version);
-        let versions: Vec<u8> = frames.iter().map(|(node, _)| version(node)).collect();
-        let write =
-            |((node, batch), version): ((NodeId, Vec<String>), u8)| (node, self.framer.write(node, version, &batch));
-        frames.into_iter().zip(versions).map(write).collect()
+        let mut frames = BTreeMap::new();
+        for (node, batches) in batches {
+            let version = self.nodes.get(&node).map_or(VERSIONS.1, |standing| standing.version);
+            let written = batches.iter().map(|batch| self.framer.write(node, version, batch)).collect();
+            frames.insert(node, written);
+        }
+        frames
     }
 
     /// A message of pub/sub: channel and payload.
@@ -460,12 +451,28 @@ impl<L: Listener> Node<L> {
     }
 }
 
+/// Publishes what each node is to hear, in its order.
+async fn publish(connection: Connection, frames: BTreeMap<NodeId, Vec<Vec<u8>>>) -> RedisResult<Done> {
+    let each = frames.into_iter().map(|(node, frames)| {
+        let mut connection = connection.clone();
+        async move {
+            let mut heard = 0;
+            for frame in frames {
+                heard = connection.publish(&channel(node), frame).await?;
+            }
+            Ok::<_, RedisError>((heard == 0).then_some(node))
+        }
+    });
+    let unheard: Vec<Option<NodeId>> = try_join_all(each).await?;
+    Ok(Done::Published(unheard.into_iter().flatten().collect()))
+}
+
 /// Writes a row and reads what the others have.
 async fn write_row(own: NodeId, connection: &mut Connection, row: rows::Write) -> RedisResult<Done> {
     let own = own.to_string();
     if row.numbers == (0, 0) {
         let () = cmd("HDEL").arg(&row.key).arg(own).query_async(connection).await?;
-        return Ok(Done::Nothing);
+        return Ok(Done::Removed);
     }
     let (others,): (HashMap<String, String>,) = pipe()
         .hset(&row.key, own, format!("{},{}", row.numbers.0, row.numbers.1))

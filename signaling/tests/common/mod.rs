@@ -132,17 +132,6 @@ impl Client {
         timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no {kind} came"))
     }
 
-    /// The next text; an error at the end.
-    #[allow(dead_code, reason = "not every test file waits so")]
-    pub(crate) async fn socket_text(&mut self) -> Result<Value, tokio_websockets::Error> {
-        loop {
-            let message = self.socket.next().await.ok_or(tokio_websockets::Error::AlreadyClosed)??;
-            if let Some(text) = message.as_text() {
-                return Ok(serde_json::from_str(text).unwrap());
-            }
-        }
-    }
-
     pub(crate) async fn expect_error(&mut self, code: &str) -> Value {
         let error = self.expect("error").await;
         assert_eq!(error["code"], code);
