@@ -143,7 +143,8 @@ export function recorder() {
     player.config.fLoader = class extends Base {
       load(context, config, callbacks) {
         const onSuccess = (response, stats, ctx, details) => {
-          deliver(context, response.data);
+          // Without a fragment it is a piece list that Marea asked this page's loader for: nothing that the player was given.
+          if (context.frag) deliver(context, response.data);
           return callbacks.onSuccess(response, stats, ctx, details);
         };
         super.load(context, config, { ...callbacks, onSuccess });
