@@ -9,8 +9,11 @@ export const STALL_TIMEOUT_MS = 20_000;
 /** Silence of a place while another one has the same files, in ms: long for a server, short against a player's buffer. */
 export const MIRROR_PATIENCE_MS = 2_000;
 
-/** Pause before a place that failed is looked at again, in ms: a restart takes less. */
-export const MIRROR_RETRY_MS = 30_000;
+/** Pause before a place that failed is looked at again, in ms: it may only have been slow, and may soon be the last one. */
+export const MIRROR_RETRY_MS = 1_000;
+
+/** Longest such pause, in ms: it doubles with each failure. */
+export const MIRROR_RETRY_MAX_MS = 30_000;
 
 /** Connections in this page, over all videos: the core wants 10 in one and has room for half as many newcomers. */
 export const MAX_PAGE_LINKS = 15;

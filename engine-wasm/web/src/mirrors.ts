@@ -5,7 +5,7 @@
  */
 
 import type { HttpHandle, HttpRequest, HttpSink, HttpTransport } from "./host-types.js";
-import { MIRROR_PATIENCE_MS, MIRROR_RETRY_MS } from "./limits.js";
+import { MIRROR_PATIENCE_MS, MIRROR_RETRY_MAX_MS, MIRROR_RETRY_MS } from "./limits.js";
 import { WITHDRAWN } from "./playlists.js";
 
 /** Bytes of the transfer by which places are compared: part of a segment. */
@@ -35,6 +35,8 @@ class Place {
   running = 0;
   /** When it is looked at again while it is not up; infinite if it lied. */
   retryAt = 0;
+  /** Pause before that the next time, in ms. */
+  private pause = MIRROR_RETRY_MS;
 
   constructor(
     readonly http: HttpTransport,
@@ -46,7 +48,8 @@ class Place {
 
   fail(): void {
     this.up = false;
-    if (this.retryAt < Infinity) this.retryAt = performance.now() + MIRROR_RETRY_MS;
+    if (this.retryAt < Infinity) this.retryAt = performance.now() + this.pause;
+    this.pause = Math.min(2 * this.pause, MIRROR_RETRY_MAX_MS);
   }
 
   answered(delay: number): void {
@@ -55,7 +58,9 @@ class Place {
 
   brought(bytes: number, ms: number): void {
     const rate = bytes / (ms + 1);
-    if (bytes > LEAST) this.rate = ((this.rate || rate) + rate) / 2;
+    if (bytes <= LEAST) return;
+    this.rate = ((this.rate || rate) + rate) / 2;
+    this.pause = MIRROR_RETRY_MS;
   }
 }
 
@@ -119,7 +124,11 @@ export class Mirrors implements HttpTransport {
       };
       const watch = (): void => {
         clearTimeout(timer);
-        timer = setTimeout(() => other() && lose(0, `${request.url} does not come`, true), MIRROR_PATIENCE_MS);
+        // Where there is no other place now, there may be one the next time.
+        timer = setTimeout(
+          () => (other() ? lose(0, `${request.url} does not come`, true) : watch()),
+          MIRROR_PATIENCE_MS,
+        );
       };
       next.running++;
       watch();
@@ -194,7 +203,7 @@ export class Mirrors implements HttpTransport {
     for (const place of this.places) {
       const now = performance.now();
       if (place.up || place.retryAt > now) continue;
-      place.retryAt = now + MIRROR_RETRY_MS;
+      place.retryAt = now + MIRROR_RETRY_MAX_MS;
       place.http.start(
         { url: this.at(place, this.main) as string, reload: true },
         {

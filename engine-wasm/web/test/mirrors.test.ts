@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import type { HttpRequest, HttpSink, HttpTransport } from "../src/host-types.js";
-import { MIRROR_PATIENCE_MS } from "../src/limits.js";
+import { MIRROR_PATIENCE_MS, MIRROR_RETRY_MS } from "../src/limits.js";
 import { Mirrors } from "../src/mirrors.js";
 
 const MAIN = "https://origin.example/videos/tide/master.m3u8?token=secret";
 const SEGMENT = "https://origin.example/videos/tide/1.m4s?token=secret";
+
+// What waits for another place waits for as long as the page lives.
+mock.timers.enable({ apis: ["setTimeout"] });
 
 /** A transport whose requests a test answers. */
 class Net implements HttpTransport {
@@ -64,12 +67,11 @@ test("a mirror is asked for media once it has shown the playlist, without the pa
   assert.equal(net.take("a.example").url.includes("secret"), false);
 });
 
-test("silent and failing places are left before anything was told", (t) => {
-  t.mock.timers.enable({ apis: ["setTimeout"] });
+test("silent and failing places are left before anything was told", () => {
   const { own, net, get, told } = bed(1, ["a.example"]);
   const handle = get();
   const silent = [...own.open, ...net.open][0];
-  t.mock.timers.tick(MIRROR_PATIENCE_MS);
+  mock.timers.tick(MIRROR_PATIENCE_MS);
   assert.equal(silent?.aborted, true);
   const other = own.open.length > 0 && own.open[0] !== silent ? own.open[0] : net.open.at(-1);
   assert.notEqual(other, silent);
@@ -78,6 +80,27 @@ test("silent and failing places are left before anything was told", (t) => {
   silent?.sink.data(new Uint8Array(9));
   assert.deepEqual(told.slice(1), ["7 bytes"]);
   handle.abort();
+});
+
+test("a mirror that was only slow is soon asked again, also by what waits for a hanging origin", (t) => {
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  const { own, net, get, told } = bed(1, ["a.example"]);
+  while (net.open.length === 0) get();
+  net.take("a.example").sink.error(0, "reset");
+  own.open = [];
+  get();
+  assert.equal(own.open.length, 1);
+  now += MIRROR_RETRY_MS + MIRROR_PATIENCE_MS;
+  mock.timers.tick(MIRROR_PATIENCE_MS);
+  assert.equal(own.open[0]?.aborted, false, "nobody else is known to be there");
+  net.take("a.example").sink.response(200, 0);
+  mock.timers.tick(MIRROR_PATIENCE_MS);
+  assert.equal(own.open[0]?.aborted, true);
+  const { sink, url } = net.take("a.example");
+  assert.match(url, /1\.m4s/);
+  sink.response(200, 0);
+  assert.deepEqual(told.slice(-1), ["200 mirror"]);
 });
 
 test("a place that breaks off is lost, and the core is told that there is another", () => {
