@@ -1,10 +1,8 @@
 //! The settings of the standalone server, read and checked.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
+use std::{net::SocketAddr, path::Path, str::FromStr};
 
 use http::Uri;
 

@@ -1,5 +1,5 @@
-// Runs the end-to-end tests, one file after the other: they measure time and share two cores with their browsers. Those that have
-// one or two viewers leave room for as many more, and run two at a time.
+// Runs the end-to-end tests, one file after the other: they measure time and share two cores with their browsers. Those that
+// leave room for as many viewers more run two at a time.
 // `node tests/e2e/run.mjs [NAME…]` runs only files whose name contains one of the words.
 
 import { spawnSync } from "node:child_process";
@@ -8,8 +8,23 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { hasRoutedInterface, runInNamespace } from "./lib/network.mjs";
 
-/** Files whose scenarios have two viewers at most, and run one after the other. */
-const LIGHT = ["04-signaling-restart", "06-http-cut", "08-player-life", "10-nat", "17-home-mirror"];
+/** Files that run two at a time, after the others. */
+const TOGETHER = [
+  // Four viewers each, as many as the pairs within other files.
+  ["01-four-viewers", "18-nodes"],
+  // Two viewers at most at a time, or four for a moment.
+  [
+    "04-signaling-restart",
+    "06-http-cut",
+    "07-plain",
+    "08-player-life",
+    "10-nat",
+    "14-live-long",
+    "15-tracker",
+    "16-signed",
+    "17-home-mirror",
+  ],
+];
 
 const here = dirname(fileURLToPath(import.meta.url));
 const words = process.argv.slice(2);
@@ -27,14 +42,14 @@ if (!hasRoutedInterface() && !process.env.MAREA_E2E_NAMESPACE) {
   console.log("no routed network interface here: running in a network namespace");
   process.exit(runInNamespace([fileURLToPath(import.meta.url), ...words]));
 }
-const light = files.filter((file) => LIGHT.some((name) => file.includes(name)));
+/** @param {string[]} names */
+const named = (names) => files.filter((file) => names.some((name) => file.includes(name)));
+const together = TOGETHER.map(named);
+const alone = files.filter((file) => !together.flat().includes(file));
 let status = 0;
-for (const [some, concurrency] of /** @type {const} */ ([
-  [files.filter((file) => !light.includes(file)), 1],
-  [light, 2],
-])) {
+for (const [at, some] of [alone, ...together].entries()) {
   if (some.length === 0) continue;
-  const args = ["--test", `--test-concurrency=${concurrency}`, "--test-reporter=spec", ...some];
+  const args = ["--test", `--test-concurrency=${at === 0 ? 1 : 2}`, "--test-reporter=spec", ...some];
   // The others run all the same: a failure says more beside what they say.
   const done = spawnSync(process.execPath, args, { stdio: "inherit" });
   status = status || (done.status ?? 1);

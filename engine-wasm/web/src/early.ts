@@ -1,6 +1,7 @@
 /** What the player loads before the swarm is there: by plain HTTP at once, and handed over when it comes. */
 
 import type { EarlyFetch, HttpTransport, LoadCallbacks, Locator, SwarmHost } from "./host-types.js";
+import { SLOW_START_MS, SLOW_START_RATE } from "./limits.js";
 import { concat } from "./transfers.js";
 
 /** One load of the player by our own streaming HTTP. It moves into the swarm while it runs, or is adopted afterwards. */
@@ -53,6 +54,12 @@ export class EarlyLoad implements EarlyFetch {
     this.over = true;
     if (this.moved) this.moved.abort();
     else if (!this.adopted) this.abort();
+  }
+
+  /** The server's line is slow: peers may help. */
+  get slow(): boolean {
+    const ms = performance.now() - this.start;
+    return this.state === "loading" && ms > SLOW_START_MS && this.bytes < SLOW_START_RATE * ms;
   }
 
   /** The player still waits for it. */

@@ -6,6 +6,19 @@ export const FIRST_BYTE_TIMEOUT_MS = 10_000;
 /** Silence in the middle of a body, in ms. Longer than a lost mobile cell takes to come back. */
 export const STALL_TIMEOUT_MS = 20_000;
 
+/**
+ * A load of a player's start is slow if it has lasted this long, in ms, and came at less than this rate, in bytes per ms (8 Mbit/s):
+ * a busy machine alone is late, too, but then gets everything at once.
+ */
+export const SLOW_START_MS = 250;
+export const SLOW_START_RATE = 1_000;
+
+/** How often a start is looked at, in ms. */
+export const START_LOOK_MS = 50;
+
+/** The longest that a swarm waits for a start, in ms: a machine that is so late has other troubles. */
+export const START_PATIENCE_MS = 1_500;
+
 /** Silence of a place while another one has the same files, in ms: long for a server, short against a player's buffer. */
 export const MIRROR_PATIENCE_MS = 2_000;
 

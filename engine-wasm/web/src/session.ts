@@ -21,6 +21,7 @@ import { fetchTransport } from "./http.js";
 import { Mirrors } from "./mirrors.js";
 import { DEFAULTS, type Options, pageOptions, readAttributes, readOptions } from "./options.js";
 import { MIRROR_PATIENCE_MS } from "./limits.js";
+import { Patience } from "./patience.js";
 import { Playback } from "./playback.js";
 import { isDelta, isLive, isMultivariant, type MainTag, mainTag, Rereader, updateUrl, WITHDRAWN } from "./playlists.js";
 import { effect, type Reason } from "./reasons.js";
@@ -115,6 +116,13 @@ export class Session extends EventTarget {
   private held = new Set<HeldLoad>();
   /** The first place that was asked for since there is nothing to play, in ms; infinite while there is. */
   private beginsMs = Infinity;
+  private patience = new Patience(
+    {
+      playable: () => (this.video?.readyState ?? 0) > 2,
+      slow: () => [...this.early].some((early) => early instanceof EarlyLoad && early.slow),
+    },
+    () => this.update(),
+  );
   private rate = new HttpRate();
   /** Media bytes that came without a swarm. */
   private plain = 0;
@@ -234,7 +242,7 @@ export class Session extends EventTarget {
     if (this.host) return this.host.load(locator, mediaStartMs, callbacks);
     if (!this.side?.streams() || !this.expectsHost()) return null;
     const spare = mediaStartMs - this.playhead(mediaStartMs) - HOLD_SLACK_MS;
-    if (this.hostState && spare > 0) {
+    if (this.played && spare > 0) {
       const begin = (): { abort(): void } =>
         this.host?.load(locator, mediaStartMs, callbacks) ?? this.loadEarly(locator, mediaStartMs, callbacks);
       const load = new HeldLoad(begin, spare);
@@ -347,6 +355,7 @@ export class Session extends EventTarget {
     this.dropHost();
     for (const unwatch of this.unwatch) unwatch();
     this.playback?.stop();
+    this.patience.stop();
     this.early.clear();
     this.playlists.clear();
     this.signed.clear();
@@ -368,10 +377,13 @@ export class Session extends EventTarget {
   /** Looks at everything anew: starts or ends the swarm, and tells what has changed. */
   private update(): void {
     const blocker = this.over ? null : this.blocker();
-    if (blocker) this.early.clear();
-    else this.readDigests();
-    if (blocker && this.hostState) this.dropHost();
-    else if (!blocker && !this.over && !this.hostState && this.played && this.hashed) this.start();
+    if (blocker) {
+      this.early.clear();
+      this.dropHost();
+    } else this.readDigests();
+    // What a page's own loader brings cannot be held back until then.
+    const due = (): boolean => !this.side?.streams() || this.patience.isOver();
+    if (!this.hostState && this.played && this.expectsHost() && due()) this.start();
     const next = this.judge();
     const { state, reasons } = this.now;
     this.now = next;

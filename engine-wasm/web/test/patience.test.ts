@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { mock, test } from "node:test";
+import { START_LOOK_MS, START_PATIENCE_MS } from "../src/limits.js";
+import { Patience } from "../src/patience.js";
+
+let now = 0;
+mock.timers.enable({ apis: ["setTimeout"] });
+mock.method(performance, "now", () => now);
+
+/** A start, and how often it was looked at again. */
+function bed() {
+  now = 1_000;
+  const start = { playable: false, slow: false };
+  let looks = 0;
+  const patience = new Patience({ playable: () => start.playable, slow: () => start.slow }, () => (looks += 1));
+  const pass = (ms: number): void => {
+    now += ms;
+    mock.timers.tick(ms);
+  };
+  return { start, patience, pass, looks: () => looks };
+}
+
+test("a swarm waits for the picture, and is told to look again", () => {
+  const { start, patience, pass, looks } = bed();
+  assert.equal(patience.isOver(), false);
+  assert.equal(patience.isOver(), false);
+  pass(START_LOOK_MS);
+  assert.equal(looks(), 1, "who asks twice is told once");
+  start.playable = true;
+  assert.equal(patience.isOver(), true);
+  start.playable = false;
+  assert.equal(patience.isOver(), true, "a start is over once");
+});
+
+test("it begins at once where the server is slow", () => {
+  const { start, patience } = bed();
+  assert.equal(patience.isOver(), false);
+  start.slow = true;
+  assert.equal(patience.isOver(), true);
+});
+
+test("it does not wait for ever, and not at all once the session is over", () => {
+  const { patience, pass, looks } = bed();
+  assert.equal(patience.isOver(), false);
+  pass(START_PATIENCE_MS + 1);
+  assert.equal(patience.isOver(), true);
+  const other = bed();
+  other.patience.isOver();
+  other.patience.stop();
+  other.pass(START_LOOK_MS);
+  assert.deepEqual([looks(), other.looks()], [1, 0]);
+});
