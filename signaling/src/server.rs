@@ -103,15 +103,17 @@ impl Server {
             policy: config.policy.clone(),
             ..Settings::with_random_secret().map_err(StartError::Random)?
         };
-        let settings = Settings { secret: config.secret.unwrap_or(settings.secret), ..settings };
         #[cfg(feature = "redis")]
-        let settings = share_secret(config, settings).await;
-        #[cfg(feature = "redis")]
-        let secret = settings.secret;
-        let signaling = Signaling::start(settings);
+        let shared = nodes_secret(config).await;
+        #[cfg(not(feature = "redis"))]
+        let shared = config.secret;
+        let signaling = Signaling::start(Settings { secret: shared.unwrap_or(settings.secret), ..settings });
         #[cfg(feature = "redis")]
         if let Some(servers) = &config.redis {
-            signaling.join_nodes(servers.clone(), &secret);
+            match shared {
+                Some(secret) => signaling.join_nodes(servers.clone(), &secret),
+                None => signaling.join_nodes_when_told(servers.clone()),
+            }
         }
         let mut registry = Registry::default();
         signaling.register_metrics(&mut registry);
@@ -181,24 +183,21 @@ impl Server {
     }
 }
 
-/// Nodes need one secret: that of the configuration, else the one that lies in Redis.
+/// Nodes need one secret: that of the configuration, else the one that lies in Redis. `None` if that cannot be read, or there are no
+/// nodes.
 #[cfg(feature = "redis")]
-async fn share_secret(config: &Config, settings: Settings) -> Settings {
-    let Some(servers) = config.redis.as_ref().filter(|_| config.secret.is_none()) else { return settings };
+async fn nodes_secret(config: &Config) -> Option<[u8; 32]> {
+    let Some(servers) = config.redis.as_ref().filter(|_| config.secret.is_none()) else { return config.secret };
     match crate::cluster::redis::shared_secret(servers).await {
         Ok(secret) => {
             tracing::info!(
                 "the nodes share a secret that lies in Redis; set `secret` to keep it from whoever reads there"
             );
-            Settings { secret, ..settings }
+            Some(secret)
         }
         Err(error) => {
-            tracing::warn!(
-                %error,
-                "Redis does not tell the nodes' secret: this node stays by itself until it is started again; set `secret` to \
-                 be independent of that"
-            );
-            settings
+            tracing::warn!(%error, "Redis does not tell the nodes' secret: this node stays by itself until it does");
+            None
         }
     }
 }

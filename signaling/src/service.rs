@@ -30,7 +30,7 @@ use self::{core::Core, hub::Hub, room::Room};
 #[cfg(feature = "redis")]
 use crate::cluster::{
     NodeEvent, NodeId, Nodes, SwarmId,
-    redis::{Listener, Node, Outbound, Servers},
+    redis::{Listener, Node, Outbound, Servers, shared_secret},
 };
 use crate::{
     access::{Access, Origins, Rules},
@@ -193,17 +193,38 @@ impl Signaling {
         let nodes = Nodes::new(secret, &machine);
         let (outbound, queue) = Outbound::new();
         let outbound = Arc::new(outbound);
-        inner.hub.run(Instant::now(), |shard, _| shard.set_nodes(nodes));
         inner.hub.set_outbound(Arc::clone(&outbound));
+        inner.hub.run(Instant::now(), |shard, out| shard.set_nodes(nodes, out));
         if let Some(tracker) = &inner.tracker {
-            tracker.run(Instant::now(), |core, _| core.set_nodes());
             tracker.set_outbound(Arc::clone(&outbound));
+            tracker.run(Instant::now(), Tracker::set_nodes);
         }
         let (leave, left) = oneshot::channel();
         *hub::lock(&inner.leave) = Some(leave);
         let id = NodeId(u64::from_be_bytes(id));
         let node = Node::new(id, servers, secret, Arc::downgrade(inner), outbound, queue, left, inner.metrics.clone());
         tokio::spawn(node.run());
+    }
+
+    /// As [`Self::join_nodes`], with the secret that lies in Redis, as soon as that can be read. Who came before keeps its place; its
+    /// ticket is then as good as another server's.
+    #[cfg(feature = "redis")]
+    pub fn join_nodes_when_told(&self, servers: Servers) {
+        let inner = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            let mut wait = crate::defaults::REDIS_RETRY.0;
+            while inner.strong_count() > 0 {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(crate::defaults::REDIS_RETRY.1);
+                let Ok(secret) = shared_secret(&servers).await else { continue };
+                if let Some(inner) = inner.upgrade() {
+                    inner.hub.run(Instant::now(), |shard, _| shard.set_secret(&secret));
+                    tracing::info!("Redis has told the nodes' secret: this node joins the others");
+                    Self(inner).join_nodes(servers, &secret);
+                }
+                return;
+            }
+        });
     }
 
     /// Whether the other nodes can be reached; `None` if this one was told of none.

@@ -184,6 +184,11 @@ impl Shard {
         }
     }
 
+    /// The secret that all nodes share, where it was not known at the start. Tickets of before count as another server's from now on.
+    pub fn set_secret(&mut self, secret: &[u8; 32]) {
+        self.tickets = Tickets::new(secret);
+    }
+
     /// A WebSocket has opened.
     pub fn open(&mut self, now: Millis, client: Client) -> ConnectionId {
         let id = ConnectionId(self.next_connection);

@@ -371,6 +371,26 @@ async fn redis_may_be_away_at_the_start() {
     meet(&mut a, &mut c, "tide").await;
 }
 
+/// Viewers who came before a node knew the nodes' secret are met like all others once it does.
+#[tokio::test]
+async fn redis_may_be_away_from_nodes_without_a_secret() {
+    let port = free_port();
+    let url = format!("redis://127.0.0.1:{port}");
+    let start = async || Running::start_config(Config { secret: None, ..config(&url) }).await;
+    let nodes = [start().await, start().await];
+    let mut early = nodes[0].client().await;
+    let early_id = text(&early.join("tide", 8).await["peer"]);
+    let _redis = Redis::start_at(port, tempfile::tempdir().unwrap(), &[]);
+    until("the nodes reach Redis", async || nodes.iter().all(|node| node.signaling.redis_up() == Some(true))).await;
+    let mut late = nodes[1].client().await;
+    let late_id = text(&late.join("tide", 8).await["peer"]);
+    let matched = |peer: String| move |value: &Value| value["type"] == "match" && value["peers"][0]["peer"] == *peer;
+    tokio::select! {
+        _ = early.until("match", matched(late_id)) => {}
+        _ = late.until("match", matched(early_id)) => {}
+    }
+}
+
 /// The program itself, to be stopped and killed.
 struct Program {
     child: Child,

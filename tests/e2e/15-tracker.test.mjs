@@ -1,12 +1,13 @@
-// Pages that know nothing of Marea use signaling as their WebTorrent tracker: npm's bittorrent-tracker client, and
+// Pages that know nothing of Marea use signaling as their WebTorrent tracker: npm's bittorrent-tracker client, WebTorrent, and
 // p2p-media-loader.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { copyFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { p2pMediaLoader } from "../bench/engines.mjs";
 import { inPairs, scenario } from "./lib/bed.mjs";
 import { scrape } from "./lib/metrics.mjs";
+import * as paths from "./lib/paths.mjs";
 import { joinAs, trackerClient } from "./lib/tracker-client.mjs";
 import { eventually } from "./lib/wait.mjs";
 
@@ -48,6 +49,50 @@ inPairs("WebTorrent's tracker protocol", () => {
     await b.close();
     await eventually("b to be gone", async () => (await peers()) === 0);
     assert.deepEqual(await a.page.evaluate(() => /** @type {any} */ (window).told.trouble), []);
+  });
+
+  scenario("two pages with WebTorrent exchange a file", async (bed) => {
+    const media = await bed.media({ seconds: 4 });
+    const signaling = await bed.signaling();
+    await copyFile(
+      join(paths.repo, "node_modules/webtorrent/dist/webtorrent.min.js"),
+      join(media.root, "webtorrent.js"),
+    );
+    const web = await bed.nginx(media.root);
+    const announce = [signaling.url.replace("/signal", "/announce")];
+    const [a, b] = [await bed.viewer({ videos: [] }), await bed.viewer({ videos: [] })];
+    for (const { page } of [a, b]) {
+      await page.evaluate(async (script) => {
+        const { default: WebTorrent } = await import(script);
+        const client = new WebTorrent({ tracker: { rtcConfig: { iceServers: [] } } });
+        const told = /** @type {string[]} */ ([]);
+        client.on("error", (/** @type {any} */ error) => told.push(`${error}`));
+        client.on("torrent", (/** @type {any} */ torrent) =>
+          torrent.on("warning", (/** @type {any} */ warning) => told.push(`${warning}`)),
+        );
+        const sha256 = async (/** @type {BufferSource} */ bytes) =>
+          Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))).join();
+        Object.assign(window, { client, told, sha256 });
+      }, `${web.origin}/webtorrent.js`);
+    }
+    const { magnet, hash } = await a.page.evaluate(async (announce) => {
+      const bytes = new Uint8Array(1_000_000);
+      for (let at = 0; at < bytes.length; at += 65_536) crypto.getRandomValues(bytes.subarray(at, at + 65_536));
+      const { client, sha256 } = /** @type {any} */ (window);
+      const torrent = await new Promise((resolve) => client.seed(new File([bytes], "film.bin"), { announce }, resolve));
+      return { magnet: torrent.magnetURI, hash: await sha256(bytes) };
+    }, announce);
+    const got = await b.page.evaluate(async (magnet) => {
+      const { client, sha256 } = /** @type {any} */ (window);
+      const torrent = await new Promise((resolve) => {
+        const torrent = client.add(magnet);
+        torrent.on("done", () => resolve(torrent));
+      });
+      return sha256(await (await torrent.files[0].blob()).arrayBuffer());
+    }, magnet);
+    assert.equal(got, hash);
+    for (const { page } of [a, b])
+      assert.deepEqual(await page.evaluate(() => /** @type {any} */ (window).told), [], "WebTorrent complains");
   });
 
   scenario("two pages with p2p-media-loader exchange segments", async (bed) => {

@@ -11,7 +11,7 @@ import { signedSite } from "./lib/signed.mjs";
 
 /** @param {import("./lib/bed.mjs").Bed} bed */
 async function mirroredSite(bed) {
-  const { media, key, signaling, script, web } = await signedSite(bed, 16);
+  const { media, key, signaling, script, web } = await signedSite(bed, 24);
   const line = await bed.proxy(web.origin);
   const film = `${line.origin}/${media.name}/master.m3u8`;
   const root = bed.keep(await mkdtemp(join(tmpdir(), "marea-mirror-")), () => rm(root, { recursive: true }));

@@ -12,18 +12,8 @@ import { hasRoutedInterface, runInNamespace } from "./lib/network.mjs";
 const TOGETHER = [
   // Four viewers each, as many as the pairs within other files.
   ["01-four-viewers", "18-nodes"],
-  // Two viewers at most at a time, or four for a moment.
-  [
-    "04-signaling-restart",
-    "06-http-cut",
-    "07-plain",
-    "08-player-life",
-    "10-nat",
-    "14-live-long",
-    "15-tracker",
-    "16-signed",
-    "17-home-mirror",
-  ],
+  // Two viewers at most at a time, or pages that play nothing.
+  ["04-signaling-restart", "06-http-cut", "08-player-life", "10-nat", "15-tracker", "17-home-mirror", "19-proxy"],
 ];
 
 const here = dirname(fileURLToPath(import.meta.url));

@@ -31,9 +31,12 @@ impl Remote {
 }
 
 impl Shard {
-    /// There are other nodes.
-    pub fn set_nodes(&mut self, nodes: Nodes) {
+    /// There are other nodes, and they are to hear of who is here.
+    pub fn set_nodes(&mut self, nodes: Nodes, out: &mut Outbox) {
         self.nodes = Some(nodes);
+        for video in self.swarms.keys() {
+            self.note_numbers(*video, out);
+        }
     }
 
     /// Something came from other nodes, or is known of them now.

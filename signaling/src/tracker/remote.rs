@@ -24,9 +24,12 @@ pub(super) struct Held {
 }
 
 impl Tracker {
-    /// There are other nodes.
-    pub fn set_nodes(&mut self) {
+    /// There are other nodes, and they are to hear of who is here.
+    pub fn set_nodes(&mut self, out: &mut Outbox) {
         self.nodes = Some(false);
+        for torrent in self.swarms.keys() {
+            self.note_numbers(*torrent, out);
+        }
     }
 
     /// Something came from other nodes, or is known of them now.

@@ -22,7 +22,7 @@ impl Net {
         let beds = (0..nodes).map(|index| {
             let mut bed = Bed::new();
             bed.shard = Shard::new(Access::Any, &[7; 32], &[index as u8 + 1; 32]);
-            bed.shard.set_nodes(Nodes::new(&[7; 32], b"one machine"));
+            bed.shard.set_nodes(Nodes::new(&[7; 32], b"one machine"), &mut Outbox::default());
             bed.run(|shard, now, out| shard.node_event(now, NodeEvent::Reachable(true), out));
             bed
         });
