@@ -103,16 +103,12 @@ impl Server {
             policy: config.policy.clone(),
             ..Settings::with_random_secret().map_err(StartError::Random)?
         };
-        #[cfg(feature = "redis")]
-        let shared = nodes_secret(config).await;
-        #[cfg(not(feature = "redis"))]
-        let shared = config.secret;
-        let signaling = Signaling::start(Settings { secret: shared.unwrap_or(settings.secret), ..settings });
+        let signaling = Signaling::start(Settings { secret: config.secret.unwrap_or(settings.secret), ..settings });
         #[cfg(feature = "redis")]
         if let Some(servers) = &config.redis {
-            match shared {
+            match config.secret {
                 Some(secret) => signaling.join_nodes(servers.clone(), &secret),
-                None => signaling.join_nodes_when_told(servers.clone()),
+                None => signaling.join_nodes_by_shared_secret(servers.clone()).await,
             }
         }
         let mut registry = Registry::default();
@@ -180,25 +176,6 @@ impl Server {
         tracing::info!(connections = self.shared.signaling.stats().connections, "draining");
         self.shared.signaling.drain(defaults::DRAIN).await;
         tasks.shutdown().await;
-    }
-}
-
-/// Nodes need one secret: that of the configuration, else the one that lies in Redis. `None` if that cannot be read, or there are no
-/// nodes.
-#[cfg(feature = "redis")]
-async fn nodes_secret(config: &Config) -> Option<[u8; 32]> {
-    let Some(servers) = config.redis.as_ref().filter(|_| config.secret.is_none()) else { return config.secret };
-    match crate::cluster::redis::shared_secret(servers).await {
-        Ok(secret) => {
-            tracing::info!(
-                "the nodes share a secret that lies in Redis; set `secret` to keep it from whoever reads there"
-            );
-            Some(secret)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "Redis does not tell the nodes' secret: this node stays by itself until it does");
-            None
-        }
     }
 }
 

@@ -206,10 +206,16 @@ impl Signaling {
         tokio::spawn(node.run());
     }
 
-    /// As [`Self::join_nodes`], with the secret that lies in Redis, as soon as that can be read. Who came before keeps its place; its
-    /// ticket is then as good as another server's.
+    /// As [`Self::join_nodes`], with the secret that lies in Redis: at once, or as soon as that can be read. Who came before keeps its
+    /// place; its ticket is then as good as another server's.
     #[cfg(feature = "redis")]
-    pub fn join_nodes_when_told(&self, servers: Servers) {
+    pub async fn join_nodes_by_shared_secret(&self, servers: Servers) {
+        match shared_secret(&servers).await {
+            Ok(secret) => return self.adopt(servers, &secret),
+            Err(error) => {
+                tracing::warn!(%error, "Redis does not tell the nodes' secret: this node stays by itself until it does");
+            }
+        }
         let inner = Arc::downgrade(&self.0);
         tokio::spawn(async move {
             let mut wait = crate::defaults::REDIS_RETRY.0;
@@ -218,13 +224,18 @@ impl Signaling {
                 wait = (wait * 2).min(crate::defaults::REDIS_RETRY.1);
                 let Ok(secret) = shared_secret(&servers).await else { continue };
                 if let Some(inner) = inner.upgrade() {
-                    inner.hub.run(Instant::now(), |shard, _| shard.set_secret(&secret));
-                    tracing::info!("Redis has told the nodes' secret: this node joins the others");
-                    Self(inner).join_nodes(servers, &secret);
+                    Self(inner).adopt(servers, &secret);
                 }
                 return;
             }
         });
+    }
+
+    #[cfg(feature = "redis")]
+    fn adopt(&self, servers: Servers, secret: &[u8; 32]) {
+        tracing::info!("the nodes share a secret that lies in Redis; set `secret` to keep it from whoever reads there");
+        self.0.hub.run(Instant::now(), |shard, _| shard.set_secret(secret));
+        self.join_nodes(servers, secret);
     }
 
     /// Whether the other nodes can be reached; `None` if this one was told of none.

@@ -101,12 +101,15 @@ async fn metric(node: &Running, name: &str) -> f64 {
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
 }
 
+fn matched(peer: String) -> impl Fn(&Value) -> bool {
+    move |value| value["type"] == "match" && value["peers"][0]["peer"] == *peer
+}
+
 /// Two clients meet: each is told that there are two, the second is told of the first, and a handshake goes both ways.
 async fn meet(a: &mut Client, b: &mut Client, name: &str) -> (String, String) {
     let a_id = text(&a.join(name, 8).await["peer"]);
     let b_id = text(&b.join(name, 8).await["peer"]);
     // Either may be the one that is told: the other is open by then.
-    let matched = |peer: String| move |value: &Value| value["type"] == "match" && value["peers"][0]["peer"] == *peer;
     let (a_told, b_told) = (matched(b_id.clone()), matched(a_id.clone()));
     let ids = (a_id.clone(), b_id.clone());
     let (from, to, offerer, answerer) = tokio::select! {
@@ -384,7 +387,6 @@ async fn redis_may_be_away_from_nodes_without_a_secret() {
     until("the nodes reach Redis", async || nodes.iter().all(|node| node.signaling.redis_up() == Some(true))).await;
     let mut late = nodes[1].client().await;
     let late_id = text(&late.join("tide", 8).await["peer"]);
-    let matched = |peer: String| move |value: &Value| value["type"] == "match" && value["peers"][0]["peer"] == *peer;
     tokio::select! {
         _ = early.until("match", matched(late_id)) => {}
         _ = late.until("match", matched(early_id)) => {}

@@ -1,10 +1,10 @@
 // Signaling behind Debian's nginx, set up as the documentation says: it sees the addresses of viewers, not the proxy's.
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { scenario } from "./lib/bed.mjs";
+import { mayUnshare, UNSHARE } from "./lib/network.mjs";
 import * as paths from "./lib/paths.mjs";
 import { run } from "./lib/process.mjs";
 
@@ -20,15 +20,12 @@ ip route add local 11.0.0.0/8 dev lo
 exec "$@"
 `;
 
-const unshare = process.getuid?.() === 0 ? ["--net"] : ["--user", "--map-root-user", "--net"];
-const allowed = spawnSync("unshare", [...unshare, "true"]).status === 0;
-
 scenario(
   `${VIEWERS} viewers behind nginx are as many addresses`,
   async (bed) => {
     const script = join(dirname(fileURLToPath(import.meta.url)), "lib/behind-nginx.mjs");
     const inside = [process.execPath, script, `${VIEWERS}`, `${CROWD}`, join(paths.repo, "deploy/nginx.conf")];
-    const { code, output } = await run("unshare", [...unshare, "sh", "-ec", SETUP, "sh", ...inside]);
+    const { code, output } = await run("unshare", [...UNSHARE, "sh", "-ec", SETUP, "sh", ...inside]);
     assert.equal(code, 0, output);
     const line = output.split("\n").find((text) => text.startsWith("["));
     /** @type {{ peer: string, matches: { peer: string, near: boolean }[], errors: string[] }[]} */
@@ -56,5 +53,5 @@ scenario(
     assert.ok(within > 0, "nobody of the crowd met another: this showed nothing");
     bed.say(`${viewers.reduce((sum, { matches }) => sum + matches.length, 0)} matches, ${within} within the crowd`);
   },
-  { timeout: 120_000, skip: allowed ? false : "no network namespace may be made here" },
+  { timeout: 120_000, skip: mayUnshare() ? false : "no network namespace may be made here" },
 );

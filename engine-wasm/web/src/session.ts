@@ -381,9 +381,9 @@ export class Session extends EventTarget {
       this.early.clear();
       this.dropHost();
     } else this.readDigests();
-    // What a page's own loader brings cannot be held back until then.
-    const due = (): boolean => !this.side?.streams() || this.patience.isOver();
-    if (!this.hostState && this.played && this.expectsHost() && due()) this.start();
+    // What a page's own loader brings cannot be held back until the picture is there.
+    if (!this.hostState && this.played && this.expectsHost() && (!this.side?.streams() || this.patience.isOver()))
+      this.start();
     const next = this.judge();
     const { state, reasons } = this.now;
     this.now = next;

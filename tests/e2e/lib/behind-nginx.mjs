@@ -6,6 +6,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import WebSocket from "ws";
+import { temporaryPaths } from "./nginx.mjs";
 import * as paths from "./paths.mjs";
 import { start } from "./process.mjs";
 import { eventually } from "./wait.mjs";
@@ -23,7 +24,7 @@ await writeFile(
 events { worker_connections 4096; }
 http {
   access_log off;
-  ${["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${dir}/${name};`).join(" ")}
+  ${temporaryPaths(dir)}
   include ${snippet};
 }
 `,

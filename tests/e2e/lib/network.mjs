@@ -21,6 +21,14 @@ export function hasRoutedInterface() {
   }
 }
 
+/** Arguments of `unshare` for a network namespace. */
+export const UNSHARE = process.getuid?.() === 0 ? ["--net"] : ["--user", "--map-root-user", "--net"];
+
+/** Whether a namespace may be made here. */
+export function mayUnshare() {
+  return spawnSync("unshare", [...UNSHARE, "true"]).status === 0;
+}
+
 /** A veth pair with both ends here, an address and a default route: enough for candidates. */
 const SETUP = `
 ip link set lo up
@@ -38,17 +46,14 @@ exec "$@"
  * @returns {number} Its exit code.
  */
 export function runInNamespace(argv) {
-  const isRoot = process.getuid?.() === 0;
-  const unshare = isRoot ? ["--net"] : ["--user", "--map-root-user", "--net"];
-  const probe = spawnSync("unshare", [...unshare, "true"]);
-  if (probe.status !== 0) {
+  if (!mayUnshare()) {
     throw new Error(
       "no network interface beside loopback, and no namespace may be made here: browsers cannot connect. " +
         "Run as root, or give this machine a network interface with a default route.",
     );
   }
   const env = { ...process.env, MAREA_E2E_NAMESPACE: "1" };
-  const done = spawnSync("unshare", [...unshare, "sh", "-ec", SETUP, "sh", process.execPath, ...argv], {
+  const done = spawnSync("unshare", [...UNSHARE, "sh", "-ec", SETUP, "sh", process.execPath, ...argv], {
     stdio: "inherit",
     env,
   });

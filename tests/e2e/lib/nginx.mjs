@@ -7,6 +7,10 @@ import { join } from "node:path";
 import * as paths from "./paths.mjs";
 import { start } from "./process.mjs";
 
+/** Directives that keep nginx's own files in a folder. @param {string} dir */
+export const temporaryPaths = (dir) =>
+  ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${dir}/${name};`).join(" ");
+
 /**
  * Serves a folder.
  * @param {string} root
@@ -29,7 +33,7 @@ events { worker_connections 256; }
 http {
   log_format media '$request_method $uri $status $body_bytes_sent $http_range';
   access_log ${accessLog} media;
-  ${["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${dir}/${name};`).join(" ")}
+  ${temporaryPaths(dir)}
   types {
     application/vnd.apple.mpegurl m3u8;
     video/mp4 mp4 m4s;

@@ -143,8 +143,8 @@ export function recorder() {
     player.config.fLoader = class extends Base {
       load(context, config, callbacks) {
         const onSuccess = (response, stats, ctx, details) => {
-          // Without a fragment it is a piece list that Marea asked this page's loader for: nothing that the player was given.
-          if (context.frag) deliver(context, response.data);
+          // Marea asks a page's own loader for piece lists, too: those are nothing that the player was given.
+          if (!new URL(context.url, location.href).pathname.endsWith(".pieces")) deliver(context, response.data);
           return callbacks.onSuccess(response, stats, ctx, details);
         };
         super.load(context, config, { ...callbacks, onSuccess });
