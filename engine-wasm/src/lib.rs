@@ -169,8 +169,8 @@ impl Engine {
     }
 
     /// The player's state.
-    pub fn playback(&mut self, now: f64, position_ms: f64, rate: f64, playing: bool, buffered_ms: f64) {
-        self.swarm.playback(millis(now), Playback { position_ms, rate, playing, buffered_ms });
+    pub fn playback(&mut self, now: f64, position_ms: f64, rate: f64, playing: bool, buffered_ms: f64, late_ms: f64) {
+        self.swarm.playback(millis(now), Playback { position_ms, rate, playing, buffered_ms, late_ms });
         self.drain(now);
     }
 

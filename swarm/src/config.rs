@@ -46,6 +46,20 @@ pub const GROUP_PIECES: u32 = 4;
 pub const GUARD_MS: Millis = 1_000;
 /// Longest guard, in milliseconds, however slow the server is: else all would ask a server that is slow because all ask it.
 pub const MAX_GUARD_MS: Millis = 10_000;
+/// How late a piece may at least be before it is fetched elsewhere when it is urgent, in milliseconds.
+pub const LATE_MS: f64 = 500.0;
+/// A host whose timers come so late, in milliseconds, has no time to spare.
+pub const STARVED_MS: f64 = 150.0;
+/// With less than this buffered, in milliseconds, it gives nothing to others then.
+pub const STARVED_BUFFER_MS: f64 = 10_000.0;
+/// A load that came with less time left than this nearly stalled the player, in milliseconds.
+pub const NEAR_MISS_MS: f64 = 500.0;
+/// By how much the guard grows then, at least and at most, in milliseconds; twice as much each time.
+pub const MARGIN_MS: f64 = 4_000.0;
+/// See [`MARGIN_MS`].
+pub const MAX_MARGIN_MS: f64 = 32_000.0;
+/// What is left of it after each load that came in good time.
+pub const MARGIN_DECAY: f64 = 0.9;
 /// The last pieces of an object that are asked of a second neighbour when the first takes long.
 pub const END_GAME_PIECES: u32 = 4;
 /// What is long there, in milliseconds.
@@ -156,6 +170,15 @@ pub const HTTP_PACE: f64 = 0.8;
 pub const HTTP_SAMPLE_MS: Millis = 1_000;
 /// A measured speed of HTTP says nothing of now after this time, in milliseconds.
 pub const HTTP_MEMORY_MS: Millis = 60_000;
+/// Age at which a measured speed of HTTP counts for a third beside the next, however little that brought, in milliseconds.
+pub const HTTP_FRESH_MS: Millis = 10_000;
+/// A server that was too slow is tried again by whoever is about to stall, first after this time, then after twice as long
+/// each time, up to [`HTTP_MEMORY_MS`], in milliseconds.
+pub const HTTP_TRIAL_AFTER_MS: Millis = 5_000;
+/// So many viewers take that as it stands; of more, each waits for that many times as long.
+pub const HTTP_TRIAL_PEERS: u32 = 8;
+/// How long such a trial lasts, in milliseconds: [`HTTP_SAMPLE_MS`] and as much again for its first byte.
+pub const HTTP_TRIAL_MS: Millis = 2 * HTTP_SAMPLE_MS;
 /// Most urgent transfers by HTTP at once.
 pub const MAX_URGENT_FETCHES: usize = 6;
 /// Spread of the guard, in milliseconds, so that viewers in step do not ask the server in step.

@@ -104,8 +104,12 @@ pub struct Swarm {
     unknown_claims: Vec<claims::Heard>,
     /// Until when claims are doubted: one came to nothing.
     doubting: Millis,
-    /// Until when a server is raced however slow it is: neighbours were slower.
+    /// Until when a server is raced however slow it is: neighbours were slower, or nobody knows how slow it is now.
     racing: Millis,
+    /// How much sooner than planned HTTP takes what is missing, in milliseconds: pieces came late of late.
+    margin: f64,
+    /// Time after the last measurement of a slow server after which it is tried again, in milliseconds.
+    http_trial_after: Millis,
     /// From "claim heard" to "group held here", in milliseconds.
     spread: Spread,
     uplink: Uplink,
@@ -129,6 +133,8 @@ struct Wanted {
     object: Object,
     /// Where it starts on the player's timeline, in milliseconds.
     start_ms: f64,
+    /// How long after it was asked for the playhead was to reach it, in milliseconds.
+    slack_ms: f64,
 }
 
 impl Swarm {
@@ -165,6 +171,8 @@ impl Swarm {
             unknown_claims: Vec::new(),
             doubting: 0,
             racing: 0,
+            margin: 0.0,
+            http_trial_after: config::HTTP_TRIAL_AFTER_MS,
             spread: Spread::new(config::SPREAD_MS),
             uplink: Uplink::new(now),
             told_uplink: 0,
@@ -303,7 +311,8 @@ impl Swarm {
         if self.playback.buffered_ms <= 0.0 && media_start_ms.is_finite() {
             self.beginning = Some(self.beginning.map_or(media_start_ms, |first| first.min(media_start_ms)));
         }
-        self.requests.insert(request, Wanted { object, start_ms: media_start_ms });
+        let slack_ms = self.due(media_start_ms) - now as f64;
+        self.requests.insert(request, Wanted { object, start_ms: media_start_ms, slack_ms });
         let entry = self.objects.get_mut(object);
         entry.asked = true;
         entry.used = now;
@@ -374,7 +383,7 @@ impl Swarm {
     /// at least 1: signaling names nobody to a newcomer who wants nobody, and in a full swarm the newcomer needs us.
     pub fn want(&self) -> u32 {
         let held = self.neighbours.len();
-        let room = held < self.config.neighbours * 3 / 2;
+        let room = held < self.config.neighbours * 3 / 2 && !self.starved();
         u32::from(room) * u32::try_from(self.config.neighbours.saturating_sub(held)).unwrap_or(0).max(1)
     }
 
@@ -508,10 +517,26 @@ impl Swarm {
         }
         entry.claims.clear();
         for request in std::mem::take(&mut entry.requests) {
-            self.requests.remove(&request);
+            if let Some(wanted) = self.requests.remove(&request) {
+                self.came(wanted);
+            }
             self.actions.push_back(Action::Deliver { request, object });
         }
         self.unwant(object);
+    }
+
+    /// A load is complete. One that was asked for in good time and came just before the playhead, or after it, says that what
+    /// is believed about speeds is not to be relied on, whatever the reason.
+    fn came(&mut self, wanted: Wanted) {
+        let slack = self.due(wanted.start_ms) - self.now as f64;
+        if !self.playback.playing || wanted.slack_ms < 2.0 * config::GUARD_MS as f64 {
+            return;
+        }
+        if slack < config::NEAR_MISS_MS {
+            self.margin = (2.0 * self.margin).clamp(config::MARGIN_MS, config::MAX_MARGIN_MS);
+        } else if slack > self.margin + config::GUARD_MS as f64 {
+            self.margin *= config::MARGIN_DECAY;
+        }
     }
 
     /// Takes an object's pieces back from memory and from the neighbours' tables.

@@ -136,7 +136,7 @@ proptest! {
                 }
                 Call::Cancel(n) => swarm.cancel(now, Request(n as u32)),
                 Call::Playback(position_ms) => {
-                    swarm.playback(now, Playback { position_ms, rate: 1.0, playing: true, buffered_ms: 0.0 });
+                    swarm.playback(now, Playback { position_ms, rate: 1.0, playing: true, ..Playback::default() });
                 }
                 Call::Control { peer, message } => {
                     if let Some(&peer) = peers.get(&peer) {

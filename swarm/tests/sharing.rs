@@ -284,3 +284,55 @@ fn a_slow_server_is_not_given_up_for_neighbours_that_are_slower() {
     let beside = stalled(false);
     assert!(beside < 5_000.0, "stalled for {beside} ms");
 }
+
+#[test]
+fn a_server_that_was_silent_for_a_while_is_not_given_up() {
+    for rate in [10.0, 15.0, 25.0, 45.0] {
+        let mut world = World::vod(25, SIZE);
+        for _ in 0..4 {
+            world.join(0);
+        }
+        world.run(40_000);
+        // The newcomer's machine has no time at its start: nothing comes by HTTP for seconds, and neighbours trickle.
+        world.server.latency = 4_000;
+        world.link.rate = rate;
+        let newcomer = world.join(0);
+        world.run(20_000);
+        world.server.latency = 30;
+        world.run(10_000);
+        let before = world.viewers[newcomer].stalled_ms;
+        world.run(110_000);
+        world.assert_right();
+        let viewer = &world.viewers[newcomer];
+        assert_eq!(viewer.delivered.len(), 25, "neighbours with {rate} bytes per millisecond");
+        let stalled = viewer.stalled_ms - before;
+        assert!(stalled <= 3_000.0, "stalled for {stalled} ms beside neighbours with {rate} bytes per millisecond");
+    }
+}
+
+#[test]
+fn a_viewer_without_time_plays_over_http_until_it_has_some() {
+    let viewed = |late_ms: f64| {
+        let mut world = World::vod(30, SIZE);
+        world.join(0);
+        world.run(20_000);
+        // Its own lateness makes the server look slow.
+        world.server.rate = 160.0;
+        let viewer = world.join(0);
+        world.viewers[viewer].late_ms = late_ms;
+        world.run(20_000);
+        let busy = world.viewers[viewer].swarm.bytes();
+        assert_eq!(world.viewers[viewer].swarm.want() == 0, late_ms > 0.0, "no time for more neighbours");
+        world.viewers[viewer].late_ms = 0.0;
+        world.server.rate = 2_500.0;
+        world.run(100_000);
+        world.assert_right();
+        assert_eq!(world.viewers[viewer].delivered.len(), 30);
+        assert_eq!(world.viewers[viewer].stalled_ms, 0.0);
+        let bytes = world.viewers[viewer].swarm.bytes();
+        (busy.http, bytes.http - busy.http, bytes.viewers - busy.viewers)
+    };
+    let (calm, busy) = (viewed(0.0), viewed(400.0));
+    assert!(busy.0 > 2 * calm.0, "{calm:?} {busy:?}");
+    assert!(busy.2 > 5 * busy.1, "{busy:?}");
+}

@@ -169,7 +169,7 @@ export interface SwarmHost {
   /** Takes over a transfer that began before the host was there. */
   adopt(early: EarlyFetch): void;
   /** Several times a second while playing, and on every seek, pause and rate change. */
-  playback(positionMs: number, rate: number, playing: boolean, bufferMs: number): void;
+  playback(positionMs: number, rate: number, playing: boolean, bufferMs: number, lateMs: number): void;
   /** Courtesy: hidden for 60 s, metered, low battery. */
   setUpload(allowed: boolean): void;
   setLimits(limits: { uploadLimit?: number | null; maxUploadRatio?: number | null; memoryLimit?: number }): void;

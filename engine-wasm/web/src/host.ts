@@ -148,9 +148,9 @@ class Host implements SwarmHost {
     this.transfers.adopt(early, object, (number) => this.run((core, now) => core.adopt(now, number, object)) ?? number);
   }
 
-  playback(positionMs: number, rate: number, playing: boolean, bufferMs: number): void {
+  playback(positionMs: number, rate: number, playing: boolean, bufferMs: number, lateMs: number): void {
     this.neighbourhood.position = positionMs / 1000;
-    this.run((core, now) => core.playback(now, positionMs, rate, playing, bufferMs));
+    this.run((core, now) => core.playback(now, positionMs, rate, playing, bufferMs, lateMs));
   }
 
   setUpload(allowed: boolean): void {

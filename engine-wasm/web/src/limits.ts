@@ -16,8 +16,12 @@ export const SLOW_START_RATE = 1_000;
 /** How often a start is looked at, in ms. */
 export const START_LOOK_MS = 50;
 
-/** The longest that a swarm waits for a start, in ms: a machine that is so late has other troubles. */
+/** The longest that a swarm waits for a start, in ms: one that takes so long has other troubles. */
 export const START_PATIENCE_MS = 1_500;
+
+/** A page whose timers come so late has no time to spare, in ms; and the longest that a swarm waits until it has. */
+export const BUSY_MS = 100;
+export const BUSY_PATIENCE_MS = 30_000;
 
 /** Silence of a place while another one has the same files, in ms: long for a server, short against a player's buffer. */
 export const MIRROR_PATIENCE_MS = 2_000;

@@ -21,6 +21,7 @@ import { fetchTransport } from "./http.js";
 import { Mirrors } from "./mirrors.js";
 import { DEFAULTS, type Options, pageOptions, readAttributes, readOptions } from "./options.js";
 import { MIRROR_PATIENCE_MS } from "./limits.js";
+import { lateness, timerCame } from "./lateness.js";
 import { Patience } from "./patience.js";
 import { Playback } from "./playback.js";
 import { isDelta, isLive, isMultivariant, type MainTag, mainTag, Rereader, updateUrl, WITHDRAWN } from "./playlists.js";
@@ -607,7 +608,12 @@ export class Session extends EventTarget {
     this.tick();
     this.adoptEarly(host);
     this.releaseHeld();
-    this.ticker = setInterval(() => this.tick(), TICK_MS);
+    let due = performance.now() + TICK_MS;
+    this.ticker = setInterval(() => {
+      timerCame(due);
+      due = performance.now() + TICK_MS;
+      this.tick();
+    }, TICK_MS);
     this.update();
   }
 
@@ -665,7 +671,8 @@ export class Session extends EventTarget {
     const { video, playback } = this;
     if (!video || !playback) return;
     const playing = !video.paused && !video.ended;
-    this.host?.playback(video.currentTime * 1000, playing ? video.playbackRate : 0, playing, playback.bufferMs);
+    const rate = playing ? video.playbackRate : 0;
+    this.host?.playback(video.currentTime * 1000, rate, playing, playback.bufferMs, lateness());
   }
 
   private tick(): void {

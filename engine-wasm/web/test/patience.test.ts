@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
-import { START_LOOK_MS, START_PATIENCE_MS } from "../src/limits.js";
+import { timerCame } from "../src/lateness.js";
+import { BUSY_MS, BUSY_PATIENCE_MS, START_LOOK_MS, START_PATIENCE_MS } from "../src/limits.js";
 import { Patience } from "../src/patience.js";
 
 let now = 0;
+Object.assign(globalThis, { document: { visibilityState: "visible" } });
 mock.timers.enable({ apis: ["setTimeout"] });
 mock.method(performance, "now", () => now);
 
@@ -49,4 +51,24 @@ test("it does not wait for ever, and not at all once the session is over", () =>
   other.patience.stop();
   other.pass(START_LOOK_MS);
   assert.deepEqual([looks(), other.looks()], [1, 0]);
+});
+
+test("a machine without time to spare gets it first", () => {
+  const { start, patience, pass } = bed();
+  for (let i = 0; i < 20; i += 1) timerCame(now - 4 * BUSY_MS);
+  start.playable = true;
+  start.slow = true;
+  assert.equal(patience.isOver(), false, "it is the machine that is slow");
+  for (let i = 0; i < 6; i += 1) pass(START_LOOK_MS);
+  assert.equal(patience.isOver(), false, "not calm yet");
+  for (let i = 0; i < 6; i += 1) {
+    pass(START_LOOK_MS);
+    patience.isOver();
+  }
+  assert.equal(patience.isOver(), true, "calm again");
+  const other = bed();
+  for (let i = 0; i < 20; i += 1) timerCame(now - 4 * BUSY_MS);
+  assert.equal(other.patience.isOver(), false);
+  now += BUSY_PATIENCE_MS + 1;
+  assert.equal(other.patience.isOver(), true, "not for ever");
 });

@@ -59,6 +59,9 @@ pub struct Playback {
     pub playing: bool,
     /// Media buffered ahead of the playhead, in milliseconds.
     pub buffered_ms: f64,
+    /// How late the host's timers come of late, in milliseconds. Where the machine has no time, all that it measures is slow,
+    /// and connections cost more of what it lacks than HTTP does.
+    pub late_ms: f64,
 }
 
 /// Why a neighbour is let go.

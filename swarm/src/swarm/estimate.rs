@@ -43,47 +43,82 @@ impl Spread {
     }
 }
 
+/// Less than this says nothing of a line's speed, in bytes.
+pub(crate) const MIN_SAMPLE_BYTES: u64 = PIECE_SIZE as u64 / 4;
+
 /// How fast HTTP is.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpSpeed {
     /// Milliseconds to the first byte.
     first_byte: Spread,
-    /// Milliseconds per piece once bytes flow: a mean of times, not of rates, is pessimistic, as it should be.
-    per_piece: Spread,
+    /// Milliseconds per piece once bytes flow, and how far that strays: a mean of times, not of rates, is pessimistic, as it
+    /// should be.
+    per_piece: f64,
+    deviation: f64,
     /// When that was measured last.
-    measured: Millis,
+    measured: Option<Millis>,
+    /// Whether enough came then to go by: else all that is known is that it was slow.
+    sure: bool,
 }
 
 impl HttpSpeed {
     pub(crate) fn new() -> Self {
         // Before anything was measured: 150 ms and 8 Mbit/s.
-        Self { first_byte: Spread::new(150.0), per_piece: Spread::new(65.0), measured: 0 }
+        Self { first_byte: Spread::new(150.0), per_piece: 65.0, deviation: 0.0, measured: None, sure: false }
     }
 
     pub(crate) fn first_byte(&mut self, ms: Millis) {
         self.first_byte.add(ms as f64);
     }
 
-    pub(crate) fn body(&mut self, now: Millis, bytes: u64, ms: Millis) {
-        if bytes >= u64::from(PIECE_SIZE) / 4 {
-            self.measured = now;
-            self.per_piece.add(ms.max(1) as f64 * f64::from(PIECE_SIZE) / bytes as f64);
+    /// `bytes` took `ms`. A sample weighs by what it brought, and the more the older the last one is: what held up a few
+    /// bytes for seconds must not be believed for longer than it lasts.
+    pub(crate) fn body(&mut self, now: Millis, bytes: u64, ms: f64) {
+        if bytes < MIN_SAMPLE_BYTES {
+            return;
         }
+        self.sure = true;
+        self.sample(now, bytes, ms);
     }
 
-    /// Milliseconds that `pieces` will take, pessimistically.
+    /// `bytes` took `ms`, and the rest was not waited for. Next to nothing only says that it takes longer.
+    pub(crate) fn cut(&mut self, now: Millis, bytes: u64, ms: f64) {
+        self.sure = bytes >= MIN_SAMPLE_BYTES;
+        self.sample(now, bytes.max(MIN_SAMPLE_BYTES), ms);
+    }
+
+    fn sample(&mut self, now: Millis, bytes: u64, ms: f64) {
+        let pieces = bytes as f64 / f64::from(PIECE_SIZE);
+        let pace = ms.max(1.0) / pieces;
+        let Some(last) = self.measured.replace(now) else {
+            (self.per_piece, self.deviation) = (pace, pace / 2.0);
+            return;
+        };
+        let age = now.saturating_sub(last) as f64 / config::HTTP_FRESH_MS as f64;
+        let weight = |samples: f64| 1.0 - (-samples - age).exp();
+        let stray = (pace - self.per_piece).abs();
+        self.deviation += weight(pieces / 4.0) * (stray - self.deviation);
+        self.per_piece += weight(pieces / 8.0) * (pace - self.per_piece);
+    }
+
+    /// Milliseconds that `pieces` will take, pessimistically: about the 90 % quantile.
     pub(crate) fn time(&self, pieces: u32) -> f64 {
-        self.first_byte.high() + f64::from(pieces) * self.per_piece.high()
+        self.first_byte.high() + f64::from(pieces) * (self.per_piece + 1.5 * self.deviation)
     }
 
     /// Milliseconds per piece.
     pub(crate) fn per_piece(&self) -> f64 {
-        self.per_piece.mean()
+        self.per_piece
     }
 
-    /// The same if it was measured lately.
-    pub(crate) fn lately(&self, now: Millis) -> Option<f64> {
-        (now < self.measured + config::HTTP_MEMORY_MS && self.per_piece.known()).then(|| self.per_piece())
+    /// The same if it was measured lately, and whether enough came then to go by.
+    pub(crate) fn lately(&self, now: Millis) -> Option<(f64, bool)> {
+        self.measured.filter(|at| now < at + config::HTTP_MEMORY_MS).map(|_| (self.per_piece, self.sure))
+    }
+
+    /// When a transfer was measured last.
+    pub(crate) fn measured(&self) -> Millis {
+        self.measured.unwrap_or(0)
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     Swarm,
     action::{Action, Fetch, Object, Refused, Source},
     bitfield::Bitfield,
+    estimate::MIN_SAMPLE_BYTES,
     object::{List, Origin},
 };
 use crate::{
@@ -45,12 +46,17 @@ impl Transfer {
         self.bytes.saturating_sub(self.kept)
     }
 
-    /// Milliseconds that a piece of it takes, once that can be told.
-    fn pace(&self, now: Millis) -> Option<f64> {
-        let since = self.first_byte.unwrap_or(self.started);
-        let elapsed = now.saturating_sub(since);
-        let bytes = self.bytes - self.at_once;
-        (elapsed >= config::HTTP_SAMPLE_MS).then(|| elapsed as f64 * f64::from(PIECE_SIZE) / bytes.max(1) as f64)
+    /// Bytes that its pace goes by, and milliseconds that they took, once that can be told.
+    fn measured(&self, now: Millis) -> Option<(u64, f64)> {
+        let elapsed = now.saturating_sub(self.first_byte.unwrap_or(self.started));
+        (elapsed >= config::HTTP_SAMPLE_MS).then(|| (self.bytes - self.at_once, elapsed as f64))
+    }
+
+    /// Milliseconds that a piece of it takes, and whether enough came to go by. One that brought next to nothing only says that
+    /// it takes longer than until now: what held it up may be over in a moment.
+    fn pace(&self, now: Millis) -> Option<(f64, bool)> {
+        let (bytes, ms) = self.measured(now)?;
+        Some((ms * f64::from(PIECE_SIZE) / bytes.max(MIN_SAMPLE_BYTES) as f64, bytes >= MIN_SAMPLE_BYTES))
     }
 
     /// Column of [`Entry::brought`](super::object::Entry::brought).
@@ -147,7 +153,7 @@ impl Swarm {
         let Some(transfer) = self.transfers.get(&fetch) else { return };
         let object = transfer.object;
         if let (Some(first), false) = (transfer.first_byte, transfer.adopted) {
-            self.http.body(now, transfer.bytes, now.saturating_sub(first));
+            self.http.body(now, transfer.bytes, now.saturating_sub(first) as f64);
         }
         let short = transfer.next < transfer.end;
         let (source, trial) = (Source::Fetch(fetch), transfer.trial);
@@ -319,17 +325,18 @@ impl Swarm {
         }
     }
 
-    /// Milliseconds that a piece of this object takes by HTTP: as it is now, else as it was lately.
-    pub(super) fn http_pace(&self, object: Object) -> Option<f64> {
+    /// Milliseconds that a piece of this object takes by HTTP, as it is now, else as it was lately; and whether enough came to go
+    /// by.
+    pub(super) fn http_pace(&self, object: Object) -> Option<(f64, bool)> {
         let paces = self.transfers.values().filter(|t| t.object == object).filter_map(|t| t.pace(self.now));
-        paces.max_by(f64::total_cmp).or_else(|| self.http.lately(self.now))
+        paces.max_by(|a, b| a.0.total_cmp(&b.0)).or_else(|| self.http.lately(self.now))
     }
 
     /// Whether HTTP is too slow to play this object from.
     pub(super) fn http_is_slow(&self, object: Object) -> bool {
         let entry = self.entry(object);
         let slow = |pace: f64| pace * f64::from(entry.count) > config::HTTP_PACE * entry.duration_ms;
-        entry.duration_ms > 0.0 && self.http_pace(object).is_some_and(slow)
+        entry.duration_ms > 0.0 && self.http_pace(object).is_some_and(|(pace, _)| slow(pace))
     }
 
     /// Gives up transfers that bring what neighbours have or are fetching: a slow server's line is for what nobody has.
@@ -349,9 +356,9 @@ impl Swarm {
             self.transfers.iter().filter(|(_, t)| redundant(t)).map(|(&fetch, _)| fetch).collect();
         for fetch in fetches {
             if let Some(transfer) = self.transfers.get(&fetch)
-                && let Some(pace) = transfer.pace(self.now)
+                && let Some((bytes, ms)) = transfer.measured(self.now)
             {
-                self.http.body(self.now, u64::from(PIECE_SIZE), pace as Millis);
+                self.http.cut(self.now, bytes, ms);
             }
             self.abort(fetch);
         }

@@ -87,6 +87,8 @@ pub(crate) struct Neighbour {
     pub(crate) asked: Map<u32, Asked>,
     /// Last frame of media.
     pub(crate) frame_at: Millis,
+    /// Last whole piece that was right.
+    pub(crate) piece_at: Millis,
     pub(crate) down: Rate,
     /// Best rate lately while it was asked for something, in bytes per second; 0 before the first piece.
     pub(crate) capacity: f64,
@@ -136,6 +138,7 @@ impl Neighbour {
             pinged: now,
             asked: Map::new(),
             frame_at: now,
+            piece_at: now,
             down: Rate::default(),
             capacity: 0.0,
             busy_until: 0,
@@ -204,16 +207,19 @@ impl Neighbour {
         f64::from(PIECE_SIZE) * 1_000.0 / rate
     }
 
-    /// Pieces of `object` that were asked of it and that it can bring within `within_ms`, as far as its rate tells.
+    /// Pieces of `object` that were asked of it and that it can bring within `within_ms`, as far as its rate tells. One that
+    /// should have been here for as long is not among them.
     pub(crate) fn bringing(&self, object: Object, now: Millis, within_ms: f64) -> impl Iterator<Item = u32> + '_ {
-        let rate = if self.capacity > 0.0 { self.capacity } else { config::STRANGER_RATE };
-        let in_time = (within_ms * rate / 1_000.0 / f64::from(PIECE_SIZE)) as usize;
-        let late = move |asked: &&Asked| now >= asked.since.max(self.frame_at) + self.patience() / 2;
-        let queue = self.asked.values().filter(move |asked| !late(asked));
-        queue
-            .flat_map(|asked| asked.pieces.keys().map(|&piece| (asked.object, piece)))
-            .take(in_time)
-            .filter_map(move |(other, piece)| (other == object).then_some(piece))
+        let (rtt, each) = (self.rtt.mean(), self.piece_ms());
+        let late = within_ms.max(config::LATE_MS);
+        let silent = move |asked: &&Asked| now >= asked.since.max(self.frame_at) + self.patience() / 2;
+        let queue = self.asked.values().filter(move |asked| !silent(asked));
+        let pieces = queue.flat_map(|asked| asked.pieces.keys().map(move |&piece| (asked, piece)));
+        pieces.enumerate().filter_map(move |(turn, (asked, piece))| {
+            let takes = (turn + 1) as f64 * each;
+            let elapsed = now.saturating_sub(asked.since.max(self.piece_at)) as f64;
+            (asked.object == object && takes <= within_ms && elapsed <= rtt + takes + late).then_some(piece)
+        })
     }
 
     /// How long it may be silent while something is asked of it, in milliseconds.

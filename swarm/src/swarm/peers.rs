@@ -520,6 +520,7 @@ impl Neighbour {
     fn delivered(&mut self, now: Millis, len: u64) {
         self.verified += 1;
         self.silent = 0;
+        self.piece_at = now;
         self.burst.1 += len;
         let elapsed = now.saturating_sub(self.burst.0).max(1);
         let sample = self.burst.1 as f64 * 1_000.0 / elapsed as f64;

@@ -55,7 +55,9 @@ impl Swarm {
             if want.since.is_some() {
                 self.use_http(want);
             }
-            if self.entry(want.object).shared() && self.neighbours.values().any(|n| n.ready(self.now)) {
+            // Who has no time for it does not fetch ahead.
+            let worth = want.since.is_some() || !self.starved();
+            if worth && self.entry(want.object).shared() && self.neighbours.values().any(|n| n.ready(self.now)) {
                 self.ask_peers(want);
             }
         }
@@ -70,7 +72,7 @@ impl Swarm {
     }
 
     /// When the playhead reaches this point of the player's timeline, in milliseconds of the clock.
-    fn due(&self, start_ms: f64) -> f64 {
+    pub(super) fn due(&self, start_ms: f64) -> f64 {
         let rate = if self.playback.rate > 0.0 { self.playback.rate } else { 1.0 };
         self.now as f64 + ((start_ms - self.playhead()) / rate).max(0.0)
     }
@@ -164,9 +166,15 @@ impl Swarm {
         if missing == 0 {
             return;
         }
+        let margin = match self.starved() {
+            true => config::MAX_MARGIN_MS,
+            false if self.http_is_slow(object) => 0.0,
+            false => self.margin,
+        };
         // Whoever has much buffered leaves a slow server to those who have not, however slow it is.
         let guard = (2.0 * self.http.time(missing)).clamp(config::GUARD_MS as f64, config::MAX_GUARD_MS as f64)
-            + config::GUARD_SPREAD_MS * self.draw(object, u32::MAX, self.draw_key);
+            + config::GUARD_SPREAD_MS * self.draw(object, u32::MAX, self.draw_key)
+            + margin;
         let slack = want.deadline - now as f64;
         if slack > guard && now < self.expecting {
             self.wake(self.expecting.min((want.deadline - guard) as Millis));
@@ -179,7 +187,8 @@ impl Swarm {
         }
         if slack <= guard || !self.neighbours.values().any(|n| n.open && n.uploads) {
             // What neighbours bring in time, or sooner than HTTP could, is left to them; the rest is raced.
-            let in_time = slack.max(self.http.time(1));
+            let sooner = if now < self.racing { config::GUARD_MS as f64 } else { self.http.time(1) };
+            let in_time = (slack - margin).max(sooner);
             let mut taken = covered;
             for neighbour in self.neighbours.values().filter(|n| n.open) {
                 neighbour.bringing(object, now, in_time).for_each(|piece| {
@@ -198,9 +207,15 @@ impl Swarm {
     /// nobody has or claims, however near the deadline is.
     pub(super) fn crowded(&self, object: Object) -> bool {
         self.now >= self.racing
+            && !self.starved()
             && self.now < self.entry(object).used + self.claim_life()
             && self.neighbours.values().any(|n| n.open && n.uploads)
             && self.http_is_slow(object)
+    }
+
+    /// Whether the machine has no time to spare.
+    pub(super) fn starved(&self) -> bool {
+        self.playback.late_ms > config::STARVED_MS
     }
 
     /// The playhead waits for this object, or soon will. Neighbours who bring less of it than the server would are no reason
@@ -211,9 +226,22 @@ impl Swarm {
         let have = entry.have.len();
         let (since, had) = *entry.urgent.get_or_insert((now, have));
         let (waited, came) = (now.saturating_sub(since) as f64, have.saturating_sub(had));
+        let Some((pace, sure)) = pace else { return };
+        if !self.http_is_slow(object) {
+            self.http_trial_after = config::HTTP_TRIAL_AFTER_MS;
+        }
+        // All that a crowd asks for makes a slow server slower: of many, few do at a time.
+        let crowd = (f64::from(self.population) / f64::from(config::HTTP_TRIAL_PEERS)).max(1.0);
         // By now the server would have brought one more.
-        if pace.is_some_and(|pace| f64::from(came + 1) * pace < waited) {
+        if sure && f64::from(came + 1) * pace * crowd < waited {
             self.racing = now + config::HTTP_MEMORY_MS;
+            return;
+        }
+        // What was slow may long be fast, and nobody would notice.
+        let since = self.http.measured().max(self.racing);
+        if now.saturating_sub(since) as f64 >= self.http_trial_after as f64 * crowd {
+            self.racing = now + config::HTTP_TRIAL_MS;
+            self.http_trial_after = (2 * self.http_trial_after).min(config::HTTP_MEMORY_MS);
         }
     }
 

@@ -37,7 +37,8 @@ impl Swarm {
             let entry = self.entry(object);
             !pieces.is_empty() && entry.given() && pieces.clone().all(|piece| entry.have.contains(piece))
         });
-        let (Some(object), true) = (object, held && self.may_upload()) else {
+        let needy = self.starved() && self.playback.buffered_ms < config::STARVED_BUFFER_MS;
+        let (Some(object), true) = (object, held && self.may_upload() && !needy) else {
             self.send(peer, &Control::Busy { id, retry_ms: config::BUSY_MS as u32 });
             return;
         };

@@ -123,6 +123,8 @@ pub struct Viewer {
     pub stalled_ms: f64,
     seen: Millis,
     pub paused: bool,
+    /// How late the host says that its timers are.
+    pub late_ms: f64,
     /// Per segment, what the player got.
     pub delivered: BTreeMap<usize, Vec<u8>>,
     pub failed: u32,
@@ -244,6 +246,7 @@ impl World {
             stalled_ms: 0.0,
             seen: self.now + after,
             paused: false,
+            late_ms: 0.0,
             delivered: BTreeMap::new(),
             failed: 0,
         });
@@ -419,9 +422,10 @@ impl World {
         viewer.seen = now;
         let end = segments as f64 * 4_000.0;
         if viewer.started_at.is_some() && !viewer.paused && viewer.position < end {
-            let moved = elapsed.min(viewer.buffered_end - viewer.position).max(0.0);
+            let wished = elapsed.min(end - viewer.position);
+            let moved = wished.min(viewer.buffered_end - viewer.position).max(0.0);
             viewer.position += moved;
-            viewer.stalled_ms += elapsed - moved.max(elapsed.min(end - viewer.position));
+            viewer.stalled_ms += wished - moved;
         }
         viewer.swarm.playback(
             now,
@@ -430,6 +434,7 @@ impl World {
                 rate: 1.0,
                 playing: !viewer.paused,
                 buffered_ms: viewer.buffered_end - viewer.position,
+                late_ms: viewer.late_ms,
             },
         );
         let hungry = viewer.buffered_end - viewer.position < PLAYER_BUFFER_MS;

@@ -419,7 +419,7 @@ impl Crowd {
         }
         let buffered_ms = viewer.buffered_end - viewer.position;
         let position_ms = viewer.position;
-        viewer.swarm.playback(now, Playback { position_ms, rate: 1.0, playing: true, buffered_ms });
+        viewer.swarm.playback(now, Playback { position_ms, rate: 1.0, playing: true, buffered_ms, late_ms: 0.0 });
         self.ask(index, listed);
     }
 

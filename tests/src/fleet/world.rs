@@ -299,6 +299,7 @@ impl World {
                         rate: 1.0,
                         playing,
                         buffered_ms: player.buffered().max(0.0),
+                        late_ms: 0.0,
                     },
                 );
             }
