@@ -20,6 +20,7 @@ use marea_seeder::{
 };
 
 mod doctor;
+mod keep_up;
 mod keys;
 mod mirror;
 

@@ -147,6 +147,16 @@ pub enum MirrorError {
         /// Bytes.
         left: u64,
     },
+    /// The month is used up.
+    #[error("{url} needs {bytes} bytes more, and --monthly leaves {left} of this month")]
+    Month {
+        /// The file that did not fit any more.
+        url: String,
+        /// Its bytes.
+        bytes: u64,
+        /// Bytes.
+        left: u64,
+    },
     /// A file cannot be written.
     #[error("{}: {source}. What is whole is kept; run it again once this is mended", path.display())]
     Disk {
@@ -174,6 +184,10 @@ pub struct Mirror {
     memory: Memory,
     /// Files whose bytes were checked in this run, with the hash of what was wanted of them.
     checked: HashMap<PathBuf, (FileKey, u64)>,
+    /// Most bytes of media that may still be fetched.
+    allowed: u64,
+    /// Bytes of media that were fetched, by all runs.
+    fetched: u64,
 }
 
 /// A playlist that was fetched and verified.
@@ -213,7 +227,18 @@ impl Mirror {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Memory::default(),
             Err(error) => return Err(error),
         };
-        Ok(Self { plan, memory, checked: HashMap::new() })
+        Ok(Self { plan, memory, checked: HashMap::new(), allowed: u64::MAX, fetched: 0 })
+    }
+
+    /// Most bytes of media that are fetched from now on; what does not fit is left for later.
+    pub fn allow(&mut self, bytes: u64) {
+        self.allowed = bytes;
+    }
+
+    /// Bytes of media that were fetched since it was made.
+    #[must_use]
+    pub fn fetched(&self) -> u64 {
+        self.fetched
     }
 
     /// Looks at every video and says what would be copied; writes nothing.
@@ -291,8 +316,17 @@ impl Mirror {
             if known.is_some() && known == fs::metadata(&path).ok().map(|metadata| (FileKey::of(&metadata), stamp)) {
                 continue;
             }
+            if wanted.len() > self.allowed && !path.exists() {
+                return Err(MirrorError::Month {
+                    url: wanted.url.to_string(),
+                    bytes: wanted.len(),
+                    left: self.allowed,
+                });
+            }
             let copied = files::copy(&mut fetcher, path.clone(), wanted).await?;
             fetched += copied.fetched;
+            self.fetched += copied.fetched;
+            self.allowed = self.allowed.saturating_sub(copied.fetched);
             self.checked.insert(path, (copied.key, stamp));
         }
         self.publish(&found)?;

@@ -20,7 +20,14 @@ mod room;
 mod shelf;
 mod signal;
 
-use std::{io, thread};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 use marea_signaling::{message::Kind, token::TokenKey};
 use tokio::sync::mpsc;
@@ -54,8 +61,16 @@ impl PeerPlan {
     }
 }
 
+/// What a peer has done so far.
+#[derive(Debug, Default)]
+struct Counts {
+    sent: AtomicU64,
+    neighbours: AtomicUsize,
+}
+
 /// A running peer. Dropping it says goodbye to every neighbour.
 pub struct Peer {
+    counts: Arc<Counts>,
     films: Option<mpsc::UnboundedSender<Vec<Film>>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -68,12 +83,26 @@ impl Peer {
     pub fn start(plan: PeerPlan) -> io::Result<Self> {
         let (films, orders) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = move || match Driver::new(plan) {
+        let counts = Arc::new(Counts::default());
+        let counted = Arc::clone(&counts);
+        let run = move || match Driver::new(plan, counted) {
             Some(driver) => runtime.block_on(driver.run(orders)),
             None => tracing::error!("no certificate can be made: nothing is shared over WebRTC"),
         };
         let thread = thread::Builder::new().name("webrtc".to_owned()).spawn(run)?;
-        Ok(Self { films: Some(films), thread: Some(thread) })
+        Ok(Self { counts, films: Some(films), thread: Some(thread) })
+    }
+
+    /// Bytes of media that were sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.counts.sent.load(Ordering::Relaxed)
+    }
+
+    /// Connections that are open.
+    #[must_use]
+    pub fn neighbours(&self) -> usize {
+        self.counts.neighbours.load(Ordering::Relaxed)
     }
 
     /// Shares exactly these videos from now on.

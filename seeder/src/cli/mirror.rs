@@ -6,22 +6,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use jiff::Zoned;
 use marea_signaling::{message::Kind, token::TokenKey};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::block_in_place,
-    time::timeout,
-};
+use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
 use marea_seeder::{
-    Config, Mirror, MirrorError, MirrorPlan, Outcome, Peer, PeerPlan, PublicKey, Seeder,
-    config::{MIRROR_INTERVAL, byte_size, signaling_url},
+    Config, Hours, Mirror, MirrorError, MirrorPlan, Month, Outcome, Peer, PeerPlan, PublicKey, Seeder,
+    config::{byte_size, signaling_url},
 };
 
-use super::{FAILURE, announce};
+use super::{FAILURE, announce, keep_up::KeepUp};
 
 pub(super) fn command() -> Command {
     Command::new("mirror")
@@ -105,6 +102,23 @@ pub(super) fn command() -> Command {
                 .help("Most bytes of all copies, such as 20gb; a video that does not fit is left out"),
         )
         .arg(
+            Arg::new("monthly")
+                .long("monthly")
+                .value_name("SIZE")
+                .value_parser(byte_size)
+                .help(
+                    "Most bytes in a calendar month, copied and sent over WebRTC together, such as 200gb; then it rests until the \
+                     next, also after a restart. What --listen serves is not counted",
+                ),
+        )
+        .arg(
+            Arg::new("hours")
+                .long("hours")
+                .value_name("HOURS")
+                .value_parser(|text: &str| text.parse::<Hours>())
+                .help("When it copies and shares, by this machine's clock, such as 22-7; at other times it only serves --listen"),
+        )
+        .arg(
             Arg::new("dry-run")
                 .long("dry-run")
                 .action(ArgAction::SetTrue)
@@ -146,14 +160,24 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<u8> {
         Mirror::new(plan).with_context(|| format!("{}: it cannot be a mirror's folder", root.display()))?;
     let listen = matches.get_one::<SocketAddr>("listen");
     let signaling = matches.get_one::<String>("signaling");
+    let monthly = matches.get_one("monthly").copied();
     tokio::runtime::Runtime::new().context("cannot start threads")?.block_on(async {
         if listen.is_none() && signaling.is_none() {
-            let outcomes = if matches.get_flag("dry-run") { mirror.look().await } else { mirror.run().await };
+            if let Some(hours) = matches.get_one::<Hours>("hours") {
+                bail!("--hours {hours} is for a mirror that goes on: add --signaling or --listen");
+            }
+            if matches.get_flag("dry-run") {
+                return Ok(if report(&mirror.look().await) { 0 } else { FAILURE });
+            }
+            let mut month = Month::open(root, monthly)?;
+            mirror.allow(month.left(&Zoned::now()).unwrap_or(u64::MAX));
+            let outcomes = mirror.run().await;
+            month.add(mirror.fetched(), &Zoned::now())?;
             return Ok(if report(&outcomes) { 0 } else { FAILURE });
         }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        let hangup = signal(SignalKind::hangup())?;
         let seeder = match listen {
             Some(listen) => {
                 let mut config = Config::new(root, *listen);
@@ -166,24 +190,12 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<u8> {
             }
             None => None,
         };
-        let control = seeder.as_ref().map(Seeder::control);
-        let peer = signaling.map(|url| peer(matches, url)).transpose()?;
-        let keep_up = async {
-            // What is here already helps at once, and while the origin is away.
-            loop {
-                if let Some(peer) = &peer {
-                    peer.share(block_in_place(|| mirror.films()));
-                }
-                report(&mirror.run().await);
-                if let Some(peer) = &peer {
-                    peer.share(block_in_place(|| mirror.films()));
-                }
-                if let Some(control) = &control {
-                    control.rescan();
-                }
-                // SIGHUP: now.
-                let _ = timeout(MIRROR_INTERVAL, hangup.recv()).await;
-            }
+        let keep_up = KeepUp {
+            mirror,
+            peer: signaling.map(|url| peer(matches, url)).transpose()?,
+            control: seeder.as_ref().map(Seeder::control),
+            hours: matches.get_one("hours").copied(),
+            month: Month::open(root, monthly)?,
         };
         let stop = async {
             tokio::select! {
@@ -199,7 +211,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<u8> {
         };
         tokio::select! {
             () = serve => {}
-            () = keep_up => {}
+            () = keep_up.run(hangup) => {}
         }
         Ok(0)
     })
@@ -214,7 +226,7 @@ fn peer(matches: &ArgMatches, signaling: &str) -> anyhow::Result<Peer> {
 }
 
 /// Says what became of each; whether all is well.
-fn report(outcomes: &[(Url, Result<Outcome, MirrorError>)]) -> bool {
+pub(super) fn report(outcomes: &[(Url, Result<Outcome, MirrorError>)]) -> bool {
     for (url, outcome) in outcomes {
         match outcome {
             Ok(outcome) => eprintln!("{url}: {outcome}"),

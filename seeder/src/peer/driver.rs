@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -19,7 +20,7 @@ use str0m::crypto::{dtls::DtlsCert, from_feature_flags};
 use tokio::{sync::mpsc, time::sleep_until};
 
 use super::{
-    Film, PeerPlan,
+    Counts, Film, PeerPlan,
     link::{Common, Happened, Link, Name},
     net::{Datagram, Net},
     random,
@@ -34,6 +35,7 @@ const BATCH: usize = 64;
 /// The state of a peer.
 pub(super) struct Driver {
     plan: PeerPlan,
+    counts: Arc<Counts>,
     certificate: DtlsCert,
     started: Instant,
     net: Net,
@@ -62,13 +64,14 @@ pub(super) struct Driver {
 
 impl Driver {
     /// None if there is no certificate to be had.
-    pub(super) fn new(plan: PeerPlan) -> Option<Self> {
+    pub(super) fn new(plan: PeerPlan, counts: Arc<Counts>) -> Option<Self> {
         let certificate = from_feature_flags().dtls_provider.generate_certificate()?;
         let (net, datagrams) = Net::new(plan.port);
         let (out, outbox) = mpsc::unbounded_channel();
         let now = Instant::now();
         Some(Self {
             plan,
+            counts,
             certificate,
             started: now,
             net,
@@ -431,6 +434,8 @@ impl Driver {
                 break;
             }
         }
+        let open = self.links.values().filter(|link| link.is_open()).count();
+        self.counts.neighbours.store(open, Ordering::Relaxed);
         for room in self.rooms.values_mut() {
             if let Some(update) = room.update() {
                 let _ = self.out.send(update);
@@ -452,6 +457,7 @@ impl Driver {
         }
         let Some(room) = self.rooms.get_mut(&link.name.video) else { return };
         if went > 0 {
+            self.counts.sent.fetch_add(went as u64, Ordering::Relaxed);
             room.swarm.buffered(millis, Peer(id), u32::try_from(link.unsent).unwrap_or(u32::MAX));
         }
         let mut closed = false;

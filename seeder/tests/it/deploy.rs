@@ -149,11 +149,15 @@ fn systemd_takes_the_units() {
     let Some(analyze) = program("systemd-analyze") else {
         return eprintln!("systemd is not installed: the units are not checked");
     };
-    for name in ["marea-seeder", "marea-signaling"] {
+    for (name, program, whose) in [
+        ("marea-seeder", "marea-seeder", "--system"),
+        ("marea-signaling", "marea-signaling", "--system"),
+        ("marea-mirror", "marea-seeder", "--user"),
+    ] {
         // The programs are not installed here; all else is looked at as it is.
-        let unit = read(&format!("systemd/{name}.service")).replace(&format!("/usr/bin/{name}"), "/bin/true");
+        let unit = read(&format!("systemd/{name}.service")).replace(&format!("/usr/bin/{program}"), "/bin/true");
         let unit = write(place.path(), &format!("{name}.service"), unit);
-        let output = Command::new(&analyze).args(["verify", "--man=no"]).arg(unit).output().unwrap();
+        let output = Command::new(&analyze).args(["verify", "--man=no", whose]).arg(unit).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         // It speaks of other units of the machine too.
         let ours: Vec<&str> = said.lines().filter(|line| line.contains(name)).collect();

@@ -462,3 +462,51 @@ async fn the_program_serves_what_it_has_while_the_origin_is_away_and_stops_when_
     let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
     assert!(status.success());
 }
+
+#[tokio::test]
+async fn what_the_month_does_not_hold_is_left_for_the_next() {
+    let origin = Origin::new().await;
+    let copy = folder();
+    let mut copier = mirror(copy.path(), &origin.url(), &[origin.signer.public()]);
+    copier.allow(100_000);
+    let error = run(&mut copier).await.unwrap_err();
+    assert!(matches!(error, MirrorError::Month { .. }) && error.to_string().contains("--monthly"), "{error}");
+    let fetched = copier.fetched();
+    assert!(fetched > 0 && fetched <= 100_000, "{fetched}");
+    assert!(!tree(copy.path()).keys().any(|path| path.ends_with("master.m3u8")), "half a video is listed");
+    copier.allow(u64::MAX);
+    let Ok(Outcome::Whole { bytes, fetched: rest, .. }) = run(&mut copier).await else { panic!("it is not copied") };
+    assert_eq!(copier.fetched(), bytes);
+    assert_eq!(fetched + rest, bytes, "what was here was fetched again");
+    origin.edge.stop().await;
+}
+
+#[tokio::test]
+async fn the_program_rests_outside_of_its_hours_and_when_the_month_is_used_up() {
+    let origin = Origin::new().await;
+    let hour = jiff::Zoned::now().hour();
+    // Two hours from now on, for one.
+    let (from, to) = ((hour + 2) % 24, (hour + 3) % 24);
+    let cases = [
+        (["--hours".to_owned(), format!("{from}-{to}")], "until its hours"),
+        (["--monthly".to_owned(), "0".to_owned()], "until next month"),
+    ];
+    for (limit, said) in cases {
+        let copy = folder();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_marea-seeder"));
+        let key = origin.signer.public().to_string();
+        let args = ["--listen", "127.0.0.1:0", "--dir", copy.path().to_str().unwrap(), "--public-key", &key];
+        command.arg("mirror").arg(origin.url()).args(args).args(&limit).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = tokio::task::spawn_blocking(move || {
+            lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("resting")))
+        });
+        let line = line.await.unwrap().unwrap().unwrap();
+        assert!(line.contains(said), "{line}");
+        assert!(tree(copy.path()).is_empty());
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert!(tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap().success());
+    }
+    origin.edge.stop().await;
+}
