@@ -65,9 +65,11 @@ pub struct Month {
     path: PathBuf,
     limit: Option<u64>,
     kept: Kept,
+    /// Whether it was written down as it is.
+    saved: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Kept {
     /// Such as `2026-11`.
     month: String,
@@ -89,22 +91,26 @@ impl Month {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
             Err(error) => return Err(error),
         };
-        Ok(Self { path, limit, kept })
+        Ok(Self { path, limit, kept, saved: true })
     }
 
     /// Adds `bytes` that went over the line.
-    ///
-    /// # Errors
-    /// They cannot be written down; they count all the same while the program runs.
-    pub fn add(&mut self, bytes: u64, now: &Zoned) -> io::Result<()> {
-        let before = self.kept.clone();
+    pub fn add(&mut self, bytes: u64, now: &Zoned) {
         self.turn(now);
         self.kept.bytes = self.kept.bytes.saturating_add(bytes);
-        if self.kept == before {
-            return Ok(());
+        self.saved &= bytes == 0;
+    }
+
+    /// Writes down what was added since, as dropping it does. Not at each step: disks of small machines wear out.
+    ///
+    /// # Errors
+    /// The file cannot be written; the bytes count all the same while the program runs.
+    pub fn save(&mut self) -> io::Result<()> {
+        if !std::mem::replace(&mut self.saved, true) {
+            let text = serde_json::to_vec(&self.kept).map_err(io::Error::other)?;
+            atomic::replace(&self.path, &text, &self.path)?;
         }
-        let text = serde_json::to_vec(&self.kept).map_err(io::Error::other)?;
-        atomic::replace(&self.path, &text, &self.path)
+        Ok(())
     }
 
     /// Bytes used in the month of `now`.
@@ -123,6 +129,14 @@ impl Month {
         let month = now.strftime("%Y-%m").to_string();
         if self.kept.month != month {
             self.kept = Kept { month, bytes: 0 };
+        }
+    }
+}
+
+impl Drop for Month {
+    fn drop(&mut self) {
+        if let Err(error) = self.save() {
+            tracing::warn!(path = %self.path.display(), %error, "the bytes of this month cannot be written down");
         }
     }
 }
@@ -160,10 +174,13 @@ mod tests {
         let (november, december) = (at("2026-11-30T23:59-05:00[-05:00]"), at("2026-12-01T00:00-05:00[-05:00]"));
         let mut month = Month::open(folder.path(), Some(1_000)).expect("nothing yet");
         assert_eq!(month.left(&november), Some(1_000));
-        month.add(700, &november).expect("written");
+        month.add(500, &november);
+        month.save().expect("written");
+        month.add(200, &november);
+        drop(month);
         let mut again = Month::open(folder.path(), Some(1_000)).expect("what was written");
         assert_eq!((again.used(&november), again.left(&november)), (700, Some(300)));
-        again.add(900, &november).expect("written");
+        again.add(900, &november);
         assert_eq!(again.left(&november), Some(0));
         assert_eq!((again.used(&december), again.left(&december)), (0, Some(1_000)));
         assert_eq!(Month::open(folder.path(), None).expect("unlimited").left(&november), None);

@@ -21,6 +21,8 @@ use super::mirror::report;
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two such lines in a log.
 const LOG_TICKS: u32 = 600;
+/// Ticks between two times that what was counted is written down.
+const SAVE_TICKS: u32 = 60;
 
 /// Why it does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +52,9 @@ impl KeepUp {
         };
         let (tell, mut told) = watch::channel(rest());
         let films = Cell::new(0);
-        let count = |bytes: u64| {
-            if let Err(error) = month.borrow_mut().add(bytes, &Zoned::now()) {
+        let count = |bytes: u64| month.borrow_mut().add(bytes, &Zoned::now());
+        let save = || {
+            if let Err(error) = month.borrow_mut().save() {
                 tracing::warn!(%error, "the bytes of this month cannot be written down");
             }
         };
@@ -62,10 +65,11 @@ impl KeepUp {
                 sleep(TICK).await;
                 let sent = peer.as_ref().map_or(0, Peer::sent);
                 let rate = sent - before;
-                if rate > 0 {
-                    count(rate);
-                }
+                count(rate);
                 before = sent;
+                if tick % SAVE_TICKS == SAVE_TICKS - 1 {
+                    save();
+                }
                 let now = rest();
                 tell.send_if_modified(|rest| std::mem::replace(rest, now) != now);
                 if terminal || tick % LOG_TICKS == LOG_TICKS - 1 {
@@ -103,6 +107,7 @@ impl KeepUp {
                     _ = told.changed() => None,
                 };
                 count(mirror.fetched() - before);
+                save();
                 let Some(outcomes) = done else { continue };
                 report(&outcomes);
                 share(&mirror, true);

@@ -172,7 +172,8 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<u8> {
             let mut month = Month::open(root, monthly)?;
             mirror.allow(month.left(&Zoned::now()).unwrap_or(u64::MAX));
             let outcomes = mirror.run().await;
-            month.add(mirror.fetched(), &Zoned::now())?;
+            month.add(mirror.fetched(), &Zoned::now());
+            month.save()?;
             return Ok(if report(&outcomes) { 0 } else { FAILURE });
         }
         let mut terminate = signal(SignalKind::terminate())?;

@@ -355,8 +355,10 @@ impl Swarm {
         let fetches: Vec<Fetch> =
             self.transfers.iter().filter(|(_, t)| redundant(t)).map(|(&fetch, _)| fetch).collect();
         for fetch in fetches {
+            // One of a few that brought nothing was held up by something else than a crowd: a place that is dead, for one.
             if let Some(transfer) = self.transfers.get(&fetch)
                 && let Some((bytes, ms)) = transfer.measured(self.now)
+                && (bytes >= MIN_SAMPLE_BYTES || self.population > config::HTTP_TRIAL_PEERS)
             {
                 self.http.cut(self.now, bytes, ms);
             }
