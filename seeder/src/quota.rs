@@ -106,9 +106,10 @@ impl Month {
     /// # Errors
     /// The file cannot be written; the bytes count all the same while the program runs.
     pub fn save(&mut self) -> io::Result<()> {
-        if !std::mem::replace(&mut self.saved, true) {
+        if !self.saved {
             let text = serde_json::to_vec(&self.kept).map_err(io::Error::other)?;
             atomic::replace(&self.path, &text, &self.path)?;
+            self.saved = true;
         }
         Ok(())
     }
@@ -184,6 +185,18 @@ mod tests {
         assert_eq!(again.left(&november), Some(0));
         assert_eq!((again.used(&december), again.left(&december)), (0, Some(1_000)));
         assert_eq!(Month::open(folder.path(), None).expect("unlimited").left(&november), None);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_tried_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut month = Month::open(folder.path(), None).expect("nothing yet");
+        std::fs::remove_dir(folder.path()).expect("removed");
+        month.add(1, &at("2026-11-28T12:00+00:00[UTC]"));
+        assert!(month.save().is_err() && month.save().is_err());
+        std::fs::create_dir(folder.path()).expect("made");
+        month.save().expect("written");
+        assert!(folder.path().join(MONTH_FILE).exists());
     }
 
     #[test]

@@ -175,7 +175,7 @@ pub const HTTP_FRESH_MS: Millis = 10_000;
 /// A server that was too slow is tried again by whoever is about to stall, first after this time, then after twice as long
 /// each time, up to [`HTTP_MEMORY_MS`], in milliseconds.
 pub const HTTP_TRIAL_AFTER_MS: Millis = 5_000;
-/// So many viewers take that as it stands; of more, each waits for that many times as long.
+/// More viewers than this are a crowd, which alone can make a server slow: each waits as many times as long as it is larger.
 pub const HTTP_TRIAL_PEERS: u32 = 8;
 /// How long such a trial lasts, in milliseconds: [`HTTP_SAMPLE_MS`] and as much again for its first byte.
 pub const HTTP_TRIAL_MS: Millis = 2 * HTTP_SAMPLE_MS;

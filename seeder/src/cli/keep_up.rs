@@ -76,9 +76,9 @@ impl KeepUp {
                     let used = month.borrow_mut().used(&Zoned::now());
                     let neighbours = peer.as_ref().map_or(0, Peer::neighbours);
                     let line = status(now, films.get(), neighbours, rate, used);
-                    // One line, written over.
-                    let (start, end) = if terminal { ("\r", "\x1b[K") } else { ("", "\n") };
-                    let _ = write!(io::stderr(), "{start}{line}{end}");
+                    // One line, which whatever comes next writes over.
+                    let end = if terminal { "\x1b[K\r" } else { "\n" };
+                    let _ = write!(io::stderr(), "{line}{end}");
                 }
             }
         };

@@ -166,10 +166,12 @@ impl Swarm {
         if missing == 0 {
             return;
         }
-        let margin = match self.starved() {
-            true => config::MAX_MARGIN_MS,
-            false if self.http_is_slow(object) => 0.0,
-            false => self.margin,
+        let margin = if self.starved() {
+            config::MAX_MARGIN_MS
+        } else if self.http_is_slow(object) {
+            0.0
+        } else {
+            self.margin
         };
         // Whoever has much buffered leaves a slow server to those who have not, however slow it is.
         let guard = (2.0 * self.http.time(missing)).clamp(config::GUARD_MS as f64, config::MAX_GUARD_MS as f64)

@@ -37,8 +37,7 @@ impl Swarm {
             let entry = self.entry(object);
             !pieces.is_empty() && entry.given() && pieces.clone().all(|piece| entry.have.contains(piece))
         });
-        let needy = self.starved() && self.playback.buffered_ms < config::STARVED_BUFFER_MS;
-        let (Some(object), true) = (object, held && self.may_upload() && !needy) else {
+        let (Some(object), true) = (object, held && self.may_upload()) else {
             self.send(peer, &Control::Busy { id, retry_ms: config::BUSY_MS as u32 });
             return;
         };
@@ -90,7 +89,10 @@ impl Swarm {
     pub(super) fn may_upload(&self) -> bool {
         let received = self.bytes.http + self.bytes.viewers + self.bytes.mirrors + self.bytes.edge;
         let limit = self.config.max_upload_ratio.map(|ratio| (received as f64 * ratio) as u64);
-        self.config.upload && limit.is_none_or(|limit| self.bytes.uploaded < limit.max(self.config.upload_allowance))
+        let needy = self.starved() && self.playback.buffered_ms < config::STARVED_BUFFER_MS;
+        self.config.upload
+            && !needy
+            && limit.is_none_or(|limit| self.bytes.uploaded < limit.max(self.config.upload_allowance))
     }
 
     /// Bytes that wait in the channels of neighbours that take them. One whose channel is stuck does not hold up the others;
