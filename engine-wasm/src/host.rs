@@ -106,6 +106,14 @@ extern "C" {
     #[wasm_bindgen(method, js_name = reloadPlaylist)]
     pub fn reload_playlist(this: &Host, url: &str);
 
+    /// [`marea_swarm::Action::Text`].
+    #[wasm_bindgen(method)]
+    pub fn text(this: &Host, name: &str, text: &[u8]);
+
+    /// [`marea_swarm::Action::TextAsked`]. Answered by [`crate::Engine::give_text`].
+    #[wasm_bindgen(method, js_name = textAsked)]
+    pub fn text_asked(this: &Host, peer: u32, name: &str);
+
     /// [`marea_swarm::Action::Refused`]. `what`: 0 piece, 1 list, 2 object; `peer` is who brought it, -1 less the number of the transfer for HTTP.
     #[wasm_bindgen(method)]
     pub fn refused(this: &Host, what: u32, object: u32, peer: f64);

@@ -316,6 +316,26 @@ impl Engine {
         self.drain(now);
     }
 
+    /// Looks for a signed playlist at the neighbours; again: what they gave is of no use.
+    #[wasm_bindgen(js_name = wantText)]
+    pub fn want_text(&mut self, now: f64, name: &str) {
+        self.swarm.want_text(millis(now), name);
+        self.drain(now);
+    }
+
+    /// It is here, or not wanted any more.
+    #[wasm_bindgen(js_name = settleText)]
+    pub fn settle_text(&mut self, name: &str) {
+        self.swarm.settle_text(name);
+    }
+
+    /// What the neighbour asked for that [`Host::text_asked`] named; empty if there is none.
+    #[wasm_bindgen(js_name = giveText)]
+    pub fn give_text(&mut self, now: f64, peer: u32, name: &str, text: &str) {
+        self.swarm.give_text(millis(now), Peer(peer), name, Some(text.as_bytes()));
+        self.drain(now);
+    }
+
     /// When [`Engine::timeout`] is to be called; negative for never.
     #[wasm_bindgen(js_name = nextTimeout)]
     pub fn next_timeout(&self) -> f64 {
@@ -439,6 +459,8 @@ impl Engine {
             Action::Fail { request, status } => host.fail(request.0, status.into()),
             Action::Close { peer, reason } => host.close(peer.0, reason.banned(), close_reason(reason)),
             Action::ReloadPlaylist { url } => host.reload_playlist(&url),
+            Action::Text { name, text } => host.text(&name, &text),
+            Action::TextAsked { peer, name } => host.text_asked(peer.0, &name),
             Action::Refused { source, object, what } => {
                 let what = match what {
                     Refused::Piece => 0,

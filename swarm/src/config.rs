@@ -73,6 +73,17 @@ pub const MAX_REQUESTS_PER_SECOND: u32 = 200;
 /// Bytes of a piece list that count as one request more: so lists alone never bring a neighbour more control bytes than it
 /// would bear from us.
 pub const REQUEST_LIST_BYTES: u32 = 1_024;
+/// Bytes of signed playlists that one neighbour gets per second.
+pub const TEXT_BYTES_PER_SECOND: u32 = 64 * 1024;
+/// Seconds of that which it may get at once: a film's playlists together are seldom larger.
+pub const TEXT_BURST_SECONDS: u32 = 16;
+/// Time for a neighbour's answer to TEXT_GET, in milliseconds; the text itself may take longer, at this rate at least, in
+/// bytes per millisecond.
+pub const TEXT_MS: Millis = 3_000;
+/// See [`TEXT_MS`].
+pub const TEXT_BYTES_PER_MS: Millis = 64;
+/// Playlists looked for at once: a player asks for two or three.
+pub const MAX_TEXTS: usize = 16;
 /// New claims per second that one neighbour may bring; more are ignored. A swarm makes a few a second in all, and each is
 /// passed on to everybody.
 pub const MAX_CLAIMS_PER_SECOND: u32 = 20;

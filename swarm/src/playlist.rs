@@ -70,6 +70,16 @@ pub enum Playlist {
     Media(MediaPlaylist),
 }
 
+impl Playlist {
+    /// Its `#EXT-X-MAREA`, if it has one that is well-formed.
+    pub fn tag(&self) -> Option<&MareaTag> {
+        match self {
+            Self::Multivariant(list) => list.tag.as_ref(),
+            Self::Media(list) => list.tag.as_ref(),
+        }
+    }
+}
+
 /// A multivariant playlist.
 #[derive(Clone, Debug)]
 pub struct Multivariant {

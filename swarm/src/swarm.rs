@@ -16,6 +16,7 @@
 //! | `uploads.rs` | answers to neighbours' requests |
 //! | `claims.rs` | who fetches the first copy |
 //! | `lists.rs` | piece lists |
+//! | `texts.rs` | signed playlists |
 //! | `disk.rs` | objects that the host has without fetching them |
 //! | `whole.rs` | objects that only the hash of all their bytes proves |
 
@@ -30,6 +31,7 @@ mod neighbour;
 mod object;
 mod peers;
 mod schedule;
+mod texts;
 mod uploads;
 mod whole;
 
@@ -102,6 +104,8 @@ pub struct Swarm {
     claims_heard: VecDeque<u32>,
     /// Claims on objects that no playlist names yet.
     unknown_claims: Vec<claims::Heard>,
+    /// Playlists that are looked for.
+    texts: Vec<texts::WantedText>,
     /// Until when claims are doubted: one came to nothing.
     doubting: Millis,
     /// Until when a server is raced however slow it is: neighbours were slower, or nobody knows how slow it is now.
@@ -169,6 +173,7 @@ impl Swarm {
             replaced: now,
             claims_heard: VecDeque::new(),
             unknown_claims: Vec::new(),
+            texts: Vec::new(),
             doubting: 0,
             racing: 0,
             margin: 0.0,

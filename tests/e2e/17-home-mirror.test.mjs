@@ -1,11 +1,12 @@
-// A mirror with no open port: it copies a signed film, joins its swarm, and gives viewers pieces over WebRTC.
+// A mirror with no open port: it copies a signed film, joins its swarm, and gives viewers pieces and playlists over WebRTC.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { scenario } from "./lib/bed.mjs";
 import { atLeast, noStall, nothingRejected, rightBytes, totals, wholeFilm } from "./lib/expect.mjs";
+import { nativePeer } from "./lib/native.mjs";
 import { program } from "./lib/paths.mjs";
 import { signedSite } from "./lib/signed.mjs";
 
@@ -24,7 +25,7 @@ async function mirroredSite(bed) {
     videos: [{ src: film }],
     ownPlayer: { maxBufferLength: 5, maxMaxBufferLength: 5, maxBufferSize: 0 },
   };
-  return { media, line, mirror, page };
+  return { media, line, mirror, page, key, signaling, web, script };
 }
 
 scenario(
@@ -58,6 +59,72 @@ scenario(
     assert.equal(await mirror.stop(), 0);
     await viewer.until("the mirror has said goodbye", () =>
       [...window.Marea.sessions].every((session) => session.stats().peers.every(({ state }) => state === "closed")),
+    );
+  },
+  { timeout: 120_000 },
+);
+
+/**
+ * A page that is opened when the origin is gone. It must say itself whose word counts, which film it is, and where viewers meet.
+ * @param {Awaited<ReturnType<typeof mirroredSite>>} site
+ */
+async function latePage({ media, page, key, signaling, web, script }) {
+  const { video } = JSON.parse(await readFile(join(media.root, media.name, "marea.json"), "utf8"));
+  return {
+    ...page,
+    video,
+    script: web.origin + script,
+    attributes: { "data-public-key": key, "data-signaling": signaling.url },
+    videos: page.videos.map(({ src }) => ({ src, attributes: { "data-marea-video-id": video } })),
+  };
+}
+
+scenario(
+  "who comes when the origin is gone gets playlists and film from the home mirror alone",
+  async (bed) => {
+    const site = await mirroredSite(bed);
+    const { media, line } = site;
+    line.cut();
+    const viewer = await bed.viewer(await latePage(site));
+    await viewer.play();
+    await viewer.ended();
+    const shot = await viewer.snapshot();
+    noStall(shot, viewer.name);
+    nothingRejected(shot, viewer.name);
+    await rightBytes(shot, media, viewer.name);
+    await wholeFilm(shot, media, viewer.name);
+    const total = totals([shot]);
+    assert.equal(total.mirrors, total.all, "all came from the mirror");
+    const { startupMs } = shot.sessions[0].stats.playback;
+    bed.say(`${(total.mirrors / 1e6).toFixed(2)} MB from the mirror, first picture after ${Math.round(startupMs)} ms`);
+  },
+  { timeout: 120_000 },
+);
+
+scenario(
+  "mirrors that lie are refused, and the film goes on from the one that does not",
+  async (bed) => {
+    const site = await mirroredSite(bed);
+    const { media, line, signaling } = site;
+    line.cut();
+    const { video, ...page } = await latePage(site);
+    const lie = { signaling: signaling.url, video, media: join(media.root, media.name), kind: "mirror" };
+    const forger = await nativePeer(bed, { ...lie, script: "forged-text" });
+    const poisoner = await nativePeer(bed, { ...lie, script: "wrong-pieces" });
+    const viewer = await bed.viewer(page);
+    await viewer.play();
+    await viewer.ended();
+    const shot = await viewer.snapshot();
+    noStall(shot, viewer.name);
+    await rightBytes(shot, media, viewer.name);
+    await wholeFilm(shot, media, viewer.name);
+    const { integrity, peers } = shot.sessions[0].stats;
+    const asked = forger.events("text-asked").length + poisoner.events("text-asked").length;
+    bed.say(`${asked} playlists asked of those that lie, ${integrity.rejected} things of theirs refused`);
+    const banned = peers.filter((/** @type {{ state: string }} */ { state }) => state === "banned");
+    assert.deepEqual(
+      banned.map((/** @type {{ id: string }} */ { id }) => id),
+      [poisoner.id],
     );
   },
   { timeout: 120_000 },

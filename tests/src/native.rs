@@ -133,6 +133,15 @@ pub enum Event {
         /// Requests that it made.
         requests: u64,
     },
+    /// A neighbour asked for a playlist.
+    TextAsked {
+        /// Its id.
+        peer: String,
+        /// The NAME.
+        name: String,
+        /// Bytes of the answer.
+        bytes: u32,
+    },
     /// An object was fetched whole.
     Fetched {
         /// Its root, in hex.

@@ -36,6 +36,8 @@ export interface CoreHost {
   fail(request: number, status: number): void;
   close(peer: number, banned: boolean, reason: string): void;
   reloadPlaylist(url: string): void;
+  text(name: string, text: Uint8Array): void;
+  textAsked(peer: number, name: string): void;
   refused(what: number, object: number, peer: number): void;
   peer(peer: number, kind: number, open: boolean, rttMs: number, down: number, up: number, pieces: number): void;
 }

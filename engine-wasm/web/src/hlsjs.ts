@@ -260,18 +260,20 @@ class PlaylistLoader extends BaseLoader {
 
   load(context: LoaderContext, config: LoaderConfiguration, callbacks: LoaderCallbacks<LoaderContext>): void {
     this.context = context;
-    const { type } = context as PlaylistLoaderContext;
+    const type = (context as PlaylistLoaderContext).type as string;
     // The player's loader hears of a new source before we do.
-    if ((type as string) === "manifest") guard(() => this.adapter?.source(context.url));
+    if (type === "manifest") guard(() => this.adapter?.source(context.url));
     const session = this.adapter?.session;
-    if (!session || (type as string) === "subtitleTrack") return this.inner.load(context, config, callbacks);
+    if (!session) return this.inner.load(context, config, callbacks);
+    // Subtitles go past us, unless their server is gone.
+    let ours = type !== "subtitleTrack";
     let over = false;
     const succeed: LoaderCallbacks<LoaderContext>["onSuccess"] = (response, stats, given, details) => {
       over = true;
       const { data, url } = response;
-      const first = (type as string) === "manifest";
+      const first = type === "manifest";
       const proving =
-        typeof data === "string" ? guard(() => session.sawPlaylist(url || context.url, data, first)) : null;
+        ours && typeof data === "string" ? guard(() => session.sawPlaylist(url || context.url, data, first)) : null;
       if (!proving) return callbacks.onSuccess(response, stats, given, details);
       void proving.then(() => {
         if (this.context) callbacks.onSuccess(response, stats, given, details);
@@ -282,7 +284,7 @@ class PlaylistLoader extends BaseLoader {
       const text = over ? null : await session.mirrored(context.url);
       if (over || !this.context) return;
       if (text === null) return fail?.();
-      over = true;
+      over = ours = true;
       this.inner.abort();
       const { stats } = this;
       const { loading } = stats;
@@ -298,7 +300,7 @@ class PlaylistLoader extends BaseLoader {
       ...callbacks,
       onSuccess: (...given) => over || succeed(...given),
       onError: (error, given, details, stats) => {
-        guard(() => session.playlistFailed(context.url, error.code));
+        if (ours) guard(() => session.playlistFailed(context.url, error.code));
         const fail = (): void => callbacks.onError(error, given, details, stats);
         if (WITHDRAWN.includes(error.code)) fail();
         else void mirrored(fail);

@@ -100,6 +100,8 @@ export interface HostConfig {
   http: HttpTransport;
   /** By it media and piece lists are fetched that are checked: `http`, or whatever mirror is faster. */
   media: HttpTransport;
+  /** The signed playlist of this NAME, for neighbours that ask; null if there is none. */
+  text(name: string): string | null;
   /** SHA-256 of bytes `[start, end)` of a resource, where hashes stand beside the playlists. */
   digest(url: string, start: number, end: number): Uint8Array | undefined;
   minViewers: number;
@@ -166,6 +168,8 @@ export interface SwarmHost {
   knows(locator: Locator): boolean;
   /** Asks for an object; `mediaStartMs` is where it starts on the player's timeline. Null if the locator is unknown: load it plainly. */
   load(locator: Locator, mediaStartMs: number, callbacks: LoadCallbacks): { abort(): void } | null;
+  /** The playlist of this NAME as a neighbour has it and `fits` takes it; null if none comes for a while. */
+  text(name: string, fits: (text: string) => Promise<boolean>): Promise<string | null>;
   /** Takes over a transfer that began before the host was there. */
   adopt(early: EarlyFetch): void;
   /** Several times a second while playing, and on every seek, pause and rate change. */

@@ -13,6 +13,7 @@ import {
   type SwarmHost,
 } from "./host-types.js";
 import type { Link, LinkHost } from "./link.js";
+import { TEXT_PATIENCE_MS } from "./limits.js";
 import { Load, type Travel } from "./loads.js";
 import { Neighbourhood } from "./neighbourhood.js";
 import { Store } from "./store.js";
@@ -48,6 +49,8 @@ class Host implements SwarmHost {
   /** The latest HTTP failure of an object, for people. */
   private failures = new Map<number, { message: string; timeout: boolean }>();
   private indexed: PlaylistInfo | null = null;
+  /** Playlists that neighbours are asked for: who looks at what came, and what comes of it. */
+  private texts = new Map<string, { judge(text: string): void; found: Promise<string | null> }>();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private timerAt = Infinity;
   private limits: { memoryLimit: number; uploadLimit: number | null; maxUploadRatio: number | null };
@@ -139,6 +142,26 @@ class Host implements SwarmHost {
         if (this.loads.delete(id)) this.run((core, now) => core.cancel(now, id));
       },
     };
+  }
+
+  text(name: string, fits: (text: string) => Promise<boolean>): Promise<string | null> {
+    const known = this.texts.get(name);
+    if (known) return known.found;
+    const want = (): unknown => this.run((core, now) => core.wantText(now, name));
+    let judge = (_text: string): void => {};
+    const found = new Promise<string | null>((resolve) => {
+      const settle = (text: string | null): void => {
+        clearTimeout(timer);
+        this.texts.delete(name);
+        this.run((core) => core.settleText(name));
+        resolve(text);
+      };
+      const timer = setTimeout(() => settle(null), TEXT_PATIENCE_MS);
+      judge = (text) => void fits(text).then((good) => (good ? settle(text) : want()));
+    });
+    this.texts.set(name, { judge, found });
+    want();
+    return found;
   }
 
   adopt(early: EarlyFetch): void {
@@ -442,6 +465,15 @@ class Host implements SwarmHost {
         this.neighbourhood.close(peer, banned, reason);
       },
       reloadPlaylist: (url) => later(() => events.reloadPlaylist(url)),
+      text: (name, bytes) => {
+        const text = new TextDecoder().decode(bytes);
+        later(() => this.texts.get(name)?.judge(text));
+      },
+      textAsked: (peer, name) =>
+        later(() => {
+          const text = this.config.text(name) ?? "";
+          this.run((core, now) => core.giveText(now, peer, name, text));
+        }),
       refused: (what, object, peer) => {
         if (peer < 0) this.transfers.refuse(-1 - peer);
         const kind = what === 0 ? "piece" : what === 1 ? "list" : "object";

@@ -138,6 +138,10 @@ export class Session extends EventTarget {
   private ticker: ReturnType<typeof setInterval> | undefined;
   private ticks = 0;
   private unwatch: (() => void)[];
+  /** The origin does not give the playlist, and neighbours may. */
+  private originAway = false;
+  /** Who waits for the swarm, or to hear that there will be none. */
+  private awaiting: ((host: SwarmHost | null) => void)[] = [];
 
   constructor(given: Partial<Options> = {}) {
     super();
@@ -186,6 +190,7 @@ export class Session extends EventTarget {
   /** Hashes were seen, or are on their way, so that the video could be shared. */
   get hashed(): boolean {
     const all = [...this.playlists.values()];
+    if (all.length === 0) return this.originAway;
     return all.some(({ tag, multivariant }) => tag !== null || !multivariant) && this.tagProblem() === null;
   }
 
@@ -354,6 +359,7 @@ export class Session extends EventTarget {
     if (this.over) return;
     this.over = true;
     this.dropHost();
+    this.tellAwaiting(null);
     for (const unwatch of this.unwatch) unwatch();
     this.playback?.stop();
     this.patience.stop();
@@ -381,6 +387,7 @@ export class Session extends EventTarget {
     if (blocker) {
       this.early.clear();
       this.dropHost();
+      this.tellAwaiting(null);
     } else this.readDigests();
     // What a page's own loader brings cannot be held back until the picture is there.
     if (!this.hostState && this.played && this.expectsHost() && (!this.side?.streams() || this.patience.isOver()))
@@ -528,22 +535,50 @@ export class Session extends EventTarget {
     ));
   }
 
-  /** The playlist `url` as a mirror has it, if its owner's signature makes it as good; null if none has. */
+  /** The playlist `url` as a mirror or a neighbour has it, if its owner's signature makes it as good; null if none has. */
   async mirrored(url: string): Promise<string | null> {
     if (this.blocker() !== null) return null;
     const take = async (copy: string): Promise<string> => {
       const signal = AbortSignal.timeout(MIRROR_PATIENCE_MS);
       const text = await (await fetch(copy, { credentials: "omit", cache: "no-cache", signal })).text();
-      const problem = await this.check(playlistUrl(url, this.url), text, false);
-      if (problem) {
-        this.fire("error", { code: problem, message: `${copy} is refused`, fatal: false });
-        throw problem;
-      }
-      this.signed.add(text);
-      return text;
+      if (await this.fits(url, text, copy)) return text;
+      throw copy;
     };
+    const copies = this.elsewhere()?.copies(absolute(url, this.url)) ?? [];
     // Whoever is first, of those whose text fits.
-    return Promise.any((this.elsewhere()?.copies(absolute(url, this.url)) ?? []).map(take)).catch(() => null);
+    return Promise.any([...copies.map(take), this.neighbours(url)]).catch(() => null);
+  }
+
+  /** Whether a text that others have for the playlist `url` is one that its owner signed, and not an older one. */
+  private async fits(url: string, text: string, from: string): Promise<boolean> {
+    const problem = await this.check(playlistUrl(url, this.url), text, false);
+    if (problem) this.fire("error", { code: problem, message: `${from} is refused`, fatal: false });
+    else this.signed.add(text);
+    return !problem;
+  }
+
+  /** The playlist `url` as a neighbour has it. Who has no playlist yet can ask only where the page says all that is in it. */
+  private async neighbours(url: string): Promise<string> {
+    const { signaling, videoId } = this.options;
+    const name = nameOf(this.mainUrl, playlistUrl(url, this.url));
+    if (this.pinned && name !== null && (this.playlists.size > 0 || (videoId && signaling.length > 0))) {
+      this.originAway = true;
+      this.update();
+      const host = this.host ?? (await new Promise<SwarmHost | null>((resolve) => this.awaiting.push(resolve)));
+      const text = await host?.text(name, (text) => this.fits(url, text, `${url} from a neighbour`));
+      if (text) return text;
+    }
+    throw url;
+  }
+
+  /** The signed playlist of this NAME, for neighbours. */
+  private textToGive(name: string): string | null {
+    for (const [url, { texts }] of this.playlists) {
+      const [text = ""] = texts;
+      // What is pieced together of delta updates is not what was signed.
+      if (texts.length === 1 && this.signed.has(text) && nameOf(this.mainUrl, url) === name) return text;
+    }
+    return null;
   }
 
   private join(): void {
@@ -573,6 +608,7 @@ export class Session extends EventTarget {
       http: this.http(),
       media: this.elsewhere() ?? this.http(),
       digest: (url, start, end) => this.digests?.digest(url, start, end),
+      text: (name) => this.textToGive(name),
       ...{ minViewers, uploadLimit, maxUploadRatio, memoryLimit, iceServers, peers, token },
       pinned: this.pinned,
       agreed: remembered() === "yes",
@@ -608,6 +644,7 @@ export class Session extends EventTarget {
     this.tick();
     this.adoptEarly(host);
     this.releaseHeld();
+    this.tellAwaiting(host);
     let due = performance.now() + TICK_MS;
     this.ticker = setInterval(() => {
       timerCame(due);
@@ -654,9 +691,14 @@ export class Session extends EventTarget {
     host.destroy();
   }
 
+  private tellAwaiting(host: SwarmHost | null): void {
+    for (const tell of this.awaiting.splice(0)) tell(host);
+  }
+
   private fail(reason: Reason, message: string): void {
     this.failure = reason;
     this.dropHost();
+    this.tellAwaiting(null);
     this.fire("error", { code: reason, message, fatal: false });
     this.update();
   }

@@ -1,7 +1,7 @@
 //! What of a mirrored video is served, and what is taken down again: playlists put down last and taken away first.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -15,7 +15,7 @@ use crate::{
     files::ID_FILE,
     index::{self, Site},
     peer::{Film, Part},
-    sign::{self, PublicKey, now_ms},
+    sign::{self, PublicKey, name, now_ms},
     video,
 };
 
@@ -60,16 +60,22 @@ impl Mirror {
     /// The videos that are here whole and whose signatures count, for a [`Peer`](crate::Peer) to share. Looks at the disk.
     pub fn films(&self) -> Vec<Film> {
         let mut films: BTreeMap<String, Film> = BTreeMap::new();
-        for rel in self.memory.lists.keys() {
+        for (rel, main) in &self.memory.lists {
             // One that was taken down, since its signature has expired or its video was withdrawn, is not there.
-            let Ok(text) = fs::read_to_string(self.plan.root.join(rel)) else { continue };
-            let Ok(Playlist::Media(media)) = parse(&text, rel) else { continue };
-            let Some(tag) = &media.tag else { continue };
+            let path = self.plan.root.join(rel);
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            let Ok(playlist) = parse(&text, rel) else { continue };
+            let Some(tag) = playlist.tag() else { continue };
             let film = films.entry(tag.video.clone()).or_insert_with(|| Film {
                 video: tag.video.clone(),
                 lists: Vec::new(),
                 parts: Vec::new(),
+                texts: HashMap::new(),
             });
+            if let Some(main) = Url::parse(main).ok().as_ref().and_then(place) {
+                film.texts.insert(name(&main, rel), path);
+            }
+            let Playlist::Media(media) = playlist else { continue };
             for (locator, object) in media.locators() {
                 let Some(file) = Site::anywhere().file(&locator.url) else { continue };
                 let path = self.plan.root.join(&file);

@@ -536,6 +536,7 @@ impl Driver {
                             over.push(peer.0);
                         }
                     }
+                    Action::TextAsked { peer, name } => room.give_text(millis, peer, &name),
                     // Nothing is fetched, assembled or played here.
                     _ => {}
                 }

@@ -1,6 +1,10 @@
 //! One video's swarm: the core, what it holds, who is there.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::PathBuf,
+};
 
 use marea_signaling::{
     message::Kind,
@@ -9,7 +13,7 @@ use marea_signaling::{
 use marea_swarm::{
     Millis, Swarm,
     config::Config,
-    swarm::Object,
+    swarm::{Object, Peer},
     wire::{FRAME_HEADER_LEN, PeerKind},
 };
 
@@ -25,6 +29,7 @@ pub(super) struct Room {
     video: String,
     pub(super) swarm: Swarm,
     parts: HashMap<Object, Part>,
+    texts: HashMap<String, PathBuf>,
     /// The piece that was read last: its four frames mostly follow one another.
     read: Option<(Object, u32, Vec<u8>)>,
     /// Our id at signaling.
@@ -53,6 +58,7 @@ impl Room {
             video,
             swarm,
             parts: HashMap::new(),
+            texts: HashMap::new(),
             read: None,
             me: String::new(),
             resume: None,
@@ -79,7 +85,14 @@ impl Room {
             self.swarm.lost(now, *object);
         }
         self.parts = parts;
+        self.texts = film.texts;
         self.read = None;
+    }
+
+    /// Gives a neighbour the signed playlist of this NAME. One that has expired is not on the disk any more.
+    pub(super) fn give_text(&mut self, now: Millis, peer: Peer, name: &str) {
+        let text = self.texts.get(name).and_then(|path| fs::read(path).ok());
+        self.swarm.give_text(now, peer, name, text.as_deref());
     }
 
     /// A FRAME message; None if the disk does not have it any more, which neighbours are told.

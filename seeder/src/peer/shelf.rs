@@ -1,6 +1,7 @@
 //! Videos that lie on disk, whole and checked, and their pieces.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     os::unix::fs::FileExt as _,
@@ -25,6 +26,8 @@ pub struct Film {
     pub(crate) lists: Vec<Arc<MediaPlaylist>>,
     /// Where its objects lie.
     pub(crate) parts: Vec<Part>,
+    /// Where its signed playlists lie, by NAME (`docs/protocol.md` §2).
+    pub(crate) texts: HashMap<String, PathBuf>,
 }
 
 /// Where an object lies.

@@ -235,6 +235,21 @@ pub enum Action {
         /// Its URL.
         url: String,
     },
+    /// A playlist that [`super::Swarm::want_text`] asked for, as a neighbour gave it. If its signature fits, answer
+    /// [`super::Swarm::settle_text`], else `want_text` again: the next neighbour is asked.
+    Text {
+        /// Its NAME.
+        name: String,
+        /// Whatever the neighbour says it is.
+        text: Vec<u8>,
+    },
+    /// A neighbour asks for a signed playlist: answer by [`super::Swarm::give_text`].
+    TextAsked {
+        /// Who asks.
+        peer: Peer,
+        /// The NAME.
+        name: String,
+    },
     /// Something missed its hash and was thrown away.
     Refused {
         /// Who brought it.

@@ -36,26 +36,32 @@ pub(crate) struct Upload {
     pub(crate) until: Millis,
 }
 
-/// A budget per second; a second's worth may come at once.
+/// A budget per second, of which some seconds' worth may be used at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {
     per_second: u32,
+    most: f64,
     left: f64,
     at: Millis,
 }
 
 impl Allowance {
-    pub(crate) fn new(per_second: u32, now: Millis) -> Self {
-        Self { per_second, left: f64::from(per_second) * 2.0, at: now }
+    pub(crate) fn new(per_second: u32, seconds: u32, now: Millis) -> Self {
+        let most = f64::from(per_second) * f64::from(seconds);
+        Self { per_second, most, left: most, at: now }
     }
 
     /// Takes `amount`; false if it was not there.
     pub(crate) fn take(&mut self, now: Millis, amount: u32) -> bool {
-        let limit = f64::from(self.per_second);
-        let gained = limit * now.saturating_sub(self.at) as f64 / 1_000.0;
-        self.left = (self.left + gained).min(limit * 2.0) - f64::from(amount);
+        let gained = f64::from(self.per_second) * now.saturating_sub(self.at) as f64 / 1_000.0;
+        self.left = (self.left + gained).min(self.most) - f64::from(amount);
         self.at = now;
         self.left >= 0.0
+    }
+
+    /// What was taken does not count.
+    pub(crate) fn give_back(&mut self, amount: u32) {
+        self.left += f64::from(amount);
     }
 }
 
@@ -112,6 +118,8 @@ pub(crate) struct Neighbour {
     pub(crate) control_allowed: Allowance,
     /// Claims that are news.
     pub(crate) claims_allowed: Allowance,
+    /// Bytes of playlists that it gets from us.
+    pub(crate) texts_allowed: Allowance,
     /// Our HELLO's nonce.
     pub(crate) nonce: [u8; 16],
     /// What fixes its rank among claimers.
@@ -150,9 +158,10 @@ impl Neighbour {
             drained_at: now,
             up: Rate::default(),
             given: 0,
-            requests_allowed: Allowance::new(config::MAX_REQUESTS_PER_SECOND, now),
-            control_allowed: Allowance::new(config::MAX_CONTROL_BYTES_PER_SECOND, now),
-            claims_allowed: Allowance::new(config::MAX_CLAIMS_PER_SECOND, now),
+            requests_allowed: Allowance::new(config::MAX_REQUESTS_PER_SECOND, 2, now),
+            control_allowed: Allowance::new(config::MAX_CONTROL_BYTES_PER_SECOND, 2, now),
+            claims_allowed: Allowance::new(config::MAX_CLAIMS_PER_SECOND, 2, now),
+            texts_allowed: Allowance::new(config::TEXT_BYTES_PER_SECOND, config::TEXT_BURST_SECONDS, now),
             nonce,
             draw_key,
         }
@@ -247,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_noticed_and_a_burst_is_not() {
-        let mut allowance = Allowance::new(10, 0);
+        let mut allowance = Allowance::new(10, 2, 0);
         assert!((0..20).all(|_| allowance.take(0, 1)));
         assert!(!allowance.take(0, 1));
         assert!(allowance.take(1_000, 1));

@@ -144,13 +144,12 @@ impl Swarm {
             }
             Control::Cancel { id } => self.upload_cancelled(peer, id),
             Control::Busy { id, retry_ms } => self.busy(peer, id, retry_ms),
-            // Signed playlists come with mirrors: until then nobody here has one.
             Control::TextGet { name } => {
                 if self.request_allowed(peer, 1) {
-                    self.send(peer, &Control::Text { name, total: 0, offset: 0, part: Vec::new() });
+                    self.actions.push_back(Action::TextAsked { peer, name });
                 }
             }
-            Control::Text { .. } => {}
+            Control::Text { name, total, offset, part } => self.text_part(peer, &name, total, offset, &part),
             Control::Ping { nonce, reply: false } => self.send(peer, &Control::Ping { nonce, reply: true }),
             Control::Ping { nonce, reply: true } => {
                 let now = self.now;

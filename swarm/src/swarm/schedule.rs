@@ -45,6 +45,7 @@ impl Swarm {
         self.reload_if_due();
         self.look_after_neighbours();
         self.replace_worst();
+        self.ask_for_texts();
         if !self.neighbours.is_empty() {
             self.wake(self.now + config::IDLE_TICK_MS);
         }

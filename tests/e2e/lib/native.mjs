@@ -14,11 +14,14 @@ export async function videoId(url) {
 /**
  * Starts a native peer.
  * @param {import("./bed.mjs").Bed} bed
- * @param {{ signaling: string, video: string, media: string, script?: string, fetch?: boolean, name?: string }} options
+ * @param {{ signaling: string, video: string, media: string, script?: string, kind?: string, fetch?: boolean, name?: string }} options
  */
-export async function nativePeer(bed, { signaling, video, media, script = "honest", fetch = false, name = script }) {
+export async function nativePeer(
+  bed,
+  { signaling, video, media, script = "honest", kind = "viewer", fetch = false, name = script },
+) {
   // As one word: a video id may begin with a dash.
-  const args = ["--signaling", signaling, `--video=${video}`, "--media", media, "--script", script];
+  const args = ["--signaling", signaling, `--video=${video}`, "--media", media, "--script", script, "--kind", kind];
   if (fetch) args.push("--fetch", "all");
   const program = await bed.program(paths.program("marea-peer"), args, { name: `marea-peer ${name}`, ready: null });
   const joined = JSON.parse(await program.line(/"event":"joined"/));

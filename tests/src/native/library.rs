@@ -47,6 +47,8 @@ pub struct Item {
 #[derive(Clone, Debug)]
 pub struct Library {
     items: BTreeMap<Oid, Arc<Item>>,
+    /// Playlists by NAME: the path from the folder of the multivariant one, which is the empty NAME.
+    texts: BTreeMap<String, String>,
     video: Option<String>,
 }
 
@@ -54,7 +56,7 @@ impl Library {
     /// Reads a playlist, or every playlist under a folder, and the files that they name. The objects are those of the
     /// files' bytes: tags need not be there, since `serve` adds them on the way out.
     pub fn load(path: &Path) -> Result<Self, LibraryError> {
-        let mut library = Self { items: BTreeMap::new(), video: None };
+        let mut library = Self { items: BTreeMap::new(), texts: BTreeMap::new(), video: None };
         // File URLs need an absolute path.
         let path = at(path, fs::canonicalize(path))?;
         library.scan(&path)?;
@@ -69,6 +71,11 @@ impl Library {
     /// The objects, by oid.
     pub fn items(&self) -> impl ExactSizeIterator<Item = &Arc<Item>> {
         self.items.values()
+    }
+
+    /// The playlist of this NAME.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.texts.get(name).map(String::as_str)
     }
 
     /// The object with this oid.
@@ -91,7 +98,23 @@ impl Library {
         let text = at(path, fs::read_to_string(path))?;
         let Ok(base) = Url::from_file_path(path) else { return Ok(()) };
         let resolve = |base: &str, reference: &str| Some(Url::parse(base).ok()?.join(reference).ok()?.into());
-        let Ok(Playlist::Media(media)) = playlist::parse(&text, base.as_str(), &resolve) else { return Ok(()) };
+        let media = match playlist::parse(&text, base.as_str(), &resolve) {
+            Ok(Playlist::Media(media)) => media,
+            Ok(Playlist::Multivariant(list)) => {
+                let media = list.variants.iter().map(|variant| Some(variant.url.as_str()));
+                for url in media.chain(list.renditions.iter().map(|rendition| rendition.url.as_deref())).flatten() {
+                    let child = Url::parse(url).ok();
+                    if let Some(name) = child.as_ref().and_then(|child| base.make_relative(child))
+                        && let Some(Ok(path)) = child.map(|child| child.to_file_path())
+                    {
+                        self.texts.insert(name, at(&path, fs::read_to_string(&path))?);
+                    }
+                }
+                self.texts.insert(String::new(), text);
+                return Ok(());
+            }
+            Err(_) => return Ok(()),
+        };
         if let Some(tag) = &media.tag {
             self.video = Some(tag.video.clone());
         }

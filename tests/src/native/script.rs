@@ -22,6 +22,8 @@ pub enum Script {
     ForgedList,
     /// The bytes of another piece of the same object.
     WrongPlace,
+    /// Playlists with one letter changed.
+    ForgedText,
     /// Frames without payload.
     ZeroLength,
     /// The bytes of another object.
@@ -48,6 +50,16 @@ impl Script {
             }
         }
         list
+    }
+
+    /// What it says a playlist is.
+    pub(super) fn text(self, library: &Library, name: &str) -> Option<String> {
+        let text = library.text(name)?;
+        Some(if self == Self::ForgedText {
+            text.replacen("#EXTINF:", "#EXTINF:1", 1).replacen("BANDWIDTH=", "BANDWIDTH=1", 1)
+        } else {
+            text.to_owned()
+        })
     }
 
     /// The bytes that it sends as a piece.

@@ -15,8 +15,8 @@ use marea_swarm::{
     pieces::Cv,
     proof::{self, Role},
     wire::{
-        Control, FRAME_PAYLOAD, Frame, Hello, MAX_LIST_ITEMS, MAX_PIECES, PieceSet, WIRE_VERSIONS, decode_control,
-        decode_frame, encode_control,
+        Control, FRAME_PAYLOAD, Frame, Hello, MAX_LIST_ITEMS, MAX_PIECES, MAX_TEXT_PART, PieceSet, WIRE_VERSIONS,
+        decode_control, decode_frame, encode_control,
     },
 };
 use tokio::{sync::mpsc, task::JoinSet, time};
@@ -294,7 +294,10 @@ impl Session {
                 self.give_up(id, Duration::from_millis(u64::from(retry_ms)));
             }
             Control::TextGet { name } => {
-                self.say(&Control::Text { name, total: 0, offset: 0, part: Vec::new() }).await?;
+                if self.floods() {
+                    return Ok(Verdict::Refused("flood"));
+                }
+                self.give_text(name).await?;
             }
             Control::Ping { nonce, reply: false } => self.say(&Control::Ping { nonce, reply: true }).await?,
             Control::Bye { reason } => return Ok(Verdict::Left(reason)),
@@ -409,6 +412,19 @@ impl Session {
         for (values, at) in list.chunks(MAX_LIST_ITEMS).zip(0u32..) {
             let first = at * MAX_LIST_ITEMS as u32;
             self.say(&Control::List { oid, total, first, values: values.to_vec() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn give_text(&self, name: String) -> Result<()> {
+        let text = self.script().text(&self.shared.library, &name).unwrap_or_default().into_bytes();
+        let total = u32::try_from(text.len())?;
+        self.shared.event(Event::TextAsked { peer: self.peer.clone(), name: name.clone(), bytes: total });
+        if total == 0 {
+            return self.say(&Control::Text { name, total, offset: 0, part: Vec::new() }).await;
+        }
+        for (part, offset) in text.chunks(MAX_TEXT_PART).zip((0u32..).step_by(MAX_TEXT_PART)) {
+            self.say(&Control::Text { name: name.clone(), total, offset, part: part.to_vec() }).await?;
         }
         Ok(())
     }
