@@ -34,9 +34,9 @@ pub const CHUNK: usize = 64 * 1024;
 /// Bytes that the kernel is asked to send from a file at a time, where it can (plain HTTP/1.1).
 pub const SEND: usize = 1024 * 1024;
 
-/// Bytes that may lie unsent in the kernel per connection. Bounds memory, and keeps the count of what a client that
-/// went away was sent near what it got.
-pub const UNSENT_LIMIT: u32 = 512 * 1024;
+/// A file that was the one of its name so lately is not looked up again: what is asked for a thousand times a second is not looked up as
+/// often, and nobody sees that it was replaced so much later.
+pub const RECHECK: Duration = Duration::from_millis(20);
 
 /// Open files that are kept for the next request. Of each the smallest are kept whole in memory, up to [`SMALL_FILE`].
 pub const OPEN_FILES: usize = 1024;

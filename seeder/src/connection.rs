@@ -30,7 +30,7 @@ use tokio::{
 
 use crate::{
     body::Body,
-    config::{HANDSHAKE_TIMEOUT, HEAD_LIMIT, MAX_STREAMS, UNSENT_LIMIT},
+    config::{HANDSHAKE_TIMEOUT, HEAD_LIMIT, MAX_STREAMS},
     meter::{Ledger, Meter},
     metrics::{Kind, Metrics, Outcome},
     server::Phase,
@@ -73,20 +73,20 @@ async fn converse(stream: std::net::TcpStream, peer: SocketAddr, terms: Terms) -
         let mut first = [0; PREFACE.len()];
         let came = timeout(terms.header_timeout, stream.peek(&mut first)).await.map_err(late)??;
         return if came == first.len() && first == PREFACE {
-            http2(stream, peer, terms).await
+            // Boxed, as all that most connections are not.
+            Box::pin(http2(stream, peer, terms)).await
         } else {
             http1(stream, peer, terms).await
         };
     };
-    let (stream, is_http2) = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await.map_err(late)??;
-    if is_http2 { http2(stream, peer, terms).await } else { http1(stream, peer, terms).await }
+    let (stream, is_http2) = Box::pin(timeout(HANDSHAKE_TIMEOUT, tls.accept(stream))).await.map_err(late)??;
+    if is_http2 { Box::pin(http2(stream, peer, terms)).await } else { Box::pin(http1(stream, peer, terms)).await }
 }
 
 fn tune(stream: &TcpStream) {
-    // Neither is needed to serve: on failure it is only slower or counts less exactly.
+    // On failure it is only slower. The kernel sizes the send buffer by what the line takes: a limit on what lies unsent there cost a
+    // third more processor time per byte (docs/benchmarks.md, the edge).
     let _ = stream.set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_LIMIT);
 }
 
 async fn http1(stream: impl Transport, peer: SocketAddr, terms: Terms) -> io::Result<()> {

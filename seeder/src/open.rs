@@ -7,8 +7,11 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
-    sync::Arc,
-    time::SystemTime,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -16,7 +19,7 @@ use quick_cache::sync::Cache;
 
 use crate::{
     body,
-    config::{OPEN_FILES, SMALL_FILE},
+    config::{OPEN_FILES, RECHECK, SMALL_FILE},
     files::{FileKey, Opened, Root},
 };
 
@@ -30,6 +33,8 @@ pub(crate) struct OpenFile {
     changed: SystemTime,
     /// All of it, if that is little.
     pub(crate) small: Option<Bytes>,
+    /// When its name led to it last, in milliseconds since [`OpenFiles::since`].
+    seen: AtomicU64,
 }
 
 impl OpenFile {
@@ -40,7 +45,8 @@ impl OpenFile {
         // One that is cut short just now is read, and fails, as any other.
         let small =
             (key.size <= SMALL_FILE).then(|| body::read(&file, 0, usize::try_from(key.size).ok()?).ok()).flatten();
-        Ok(Self { file: Arc::new(file), key, device, etag: key.etag(), last_modified, changed, small })
+        let etag = key.etag();
+        Ok(Self { file: Arc::new(file), key, device, etag, last_modified, changed, small, seen: AtomicU64::new(0) })
     }
 
     /// Seconds since the last change.
@@ -50,11 +56,14 @@ impl OpenFile {
 }
 
 /// Open files by name.
-pub(crate) struct OpenFiles(Cache<String, Arc<OpenFile>>);
+pub(crate) struct OpenFiles {
+    files: Cache<String, Arc<OpenFile>>,
+    since: Instant,
+}
 
 impl Default for OpenFiles {
     fn default() -> Self {
-        Self(Cache::new(OPEN_FILES))
+        Self { files: Cache::new(OPEN_FILES), since: Instant::now() }
     }
 }
 
@@ -64,19 +73,24 @@ impl OpenFiles {
     /// # Errors
     /// As of [`Root::open`].
     pub(crate) async fn get(&self, root: &Root, rel: &str) -> io::Result<Arc<OpenFile>> {
-        if let Some(known) = self.0.get(rel) {
+        if let Some(known) = self.files.get(rel) {
+            let now_ms = self.since.elapsed().as_millis() as u64;
+            if now_ms < known.seen.load(Ordering::Relaxed) + RECHECK.as_millis() as u64 {
+                return Ok(known);
+            }
             // Whatever the name leads to now is that very file, with that content: its name was judged when it was opened. The entry
             // of a name that was asked for lately is in memory, so this does not wait.
             let now = fs::metadata(root.path().join(rel));
             if now.is_ok_and(|now| now.dev() == known.device && FileKey::of(&now) == known.key) {
+                known.seen.store(now_ms, Ordering::Relaxed);
                 return Ok(known);
             }
-            self.0.remove(rel);
+            self.files.remove(rel);
         }
         let (root, name) = (root.clone(), rel.to_owned());
         let opened = tokio::task::spawn_blocking(move || OpenFile::open(&root, &name)).await;
         let opened = Arc::new(opened.map_err(io::Error::other)??);
-        self.0.insert(rel.to_owned(), Arc::clone(&opened));
+        self.files.insert(rel.to_owned(), Arc::clone(&opened));
         Ok(opened)
     }
 }

@@ -241,12 +241,22 @@ pub(crate) fn slug_for(root: &Path, name: &str) -> String {
     })
 }
 
+/// Held while a packager works in a root.
+struct Lock(fs::File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread forks just now, and that has not become its program yet, holds it too.
+        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
+    }
+}
+
 /// One packager per root.
-fn lock(root: &Path) -> Result<fs::File, PackageError> {
+fn lock(root: &Path) -> Result<Lock, PackageError> {
     let path = root.join(LOCK_FILE);
     let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(PackageError::Busy(root.to_owned())),
         Err(error) => Err(PackageError::Io { path, source: error.into() }),
     }

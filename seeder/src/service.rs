@@ -109,7 +109,7 @@ impl Service {
         let settings = self.settings();
         let (method, origin) = (request.method().clone(), request.headers().get(header::ORIGIN).cloned());
         let Answer { mut response, kind, cache } = if !admin && Api::is_at(request.uri().path()) {
-            self.api.answer(request, settings.token.as_ref()).await
+            Box::pin(self.api.answer(request, settings.token.as_ref())).await
         } else {
             self.route(&request, peer, admin, &settings).await
         };
@@ -230,12 +230,13 @@ impl Service {
         if let Some(origin) = &self.origin
             && !self.library.has(&rel).await
         {
-            return origin.respond(request, &rel, settings.signaling.as_deref()).await;
+            // What is rare must not make each connection's memory as large as itself.
+            return Box::pin(origin.respond(request, &rel, settings.signaling.as_deref())).await;
         }
         if settings.verbatim {
             // Signed as they are.
         } else if files::is_playlist(&rel) {
-            match self.library.playlist(&rel, settings.signaling.as_deref()).await {
+            match Box::pin(self.library.playlist(&rel, settings.signaling.as_deref())).await {
                 Ok(Some(Tagged { built, hit })) => {
                     let skip = wants_skip(request.uri().query().unwrap_or(""));
                     let text = built.delta.as_ref().filter(|_| skip).unwrap_or(&built.whole);

@@ -15,6 +15,7 @@ mod packager;
 mod run;
 mod setup;
 mod snip;
+mod soak;
 mod stamp;
 mod test;
 
@@ -32,6 +33,7 @@ Usage: cargo xtask COMMAND
   bench edge [OPTION...]        measure the seeder beside nginx; --only plain|tls, --runs N, --report
   bench signaling [OPTION...]   measure signaling beside other trackers; --only load,paced,idle,restart, --runs N
   bench fleet [SCENARIO...]     simulate thousands of viewers; --list shows the scenarios, --help the options
+  soak [--minutes N] [--peers N]   viewers come and go for half an hour, and nothing may be left of them
   dist                          build what is shipped into target/dist: programs, engine, npm package, checksums
   media [NAME...]               encode the footage of the demo and the tests into target/media
   help                          this text
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
             media::make(&recipes)
         }),
         ["demo", options @ ..] => with_args(demo::Options::parse(options), |options| demo::run(&options)),
+        ["soak", options @ ..] => soak::run(options),
         ["bench", args @ ..] => with_args(bench::parse(args), |bench| bench.run()),
         ["test", names @ ..] => with_args(test::stages(names), |stages| test::run(&stages)),
         [command, ..] => Err(run::usage(format!("unknown command {command:?}"))),
