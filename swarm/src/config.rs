@@ -154,6 +154,8 @@ pub const DOUBT_MS: Millis = 300_000;
 pub const DOUBTERS: f64 = 0.5;
 /// First wait after HTTP failed while peers may still help, in milliseconds; doubles up to 8 times this.
 pub const HTTP_RETRY_MS: Millis = 1_000;
+/// Transfers that failed in a row until the server counts as out of reach: edges are then asked for what is asked of it, at once.
+pub const HTTP_FAILURES: u32 = 2;
 /// A rendition whose last request is older than this is no longer prefetched, in milliseconds.
 pub const RENDITION_IDLE_MS: Millis = 20_000;
 /// What came within this time is acted on together, in milliseconds: HAVEs and pieces come in swarms, and a round trip takes

@@ -93,6 +93,8 @@ pub struct Swarm {
     transfers: Map<Fetch, Transfer>,
     next_fetch: u32,
     http: HttpSpeed,
+    /// Transfers that failed since one brought a byte.
+    http_failures: u32,
 
     neighbours: Map<Peer, Neighbour>,
     /// Until when first neighbours are expected, and then word of what they have: what is not urgent waits for them.
@@ -167,6 +169,7 @@ impl Swarm {
             transfers: Map::new(),
             next_fetch: 0,
             http: HttpSpeed::new(),
+            http_failures: 0,
             neighbours: Map::new(),
             expecting: now + config::JOIN_MS,
             next_request: 0,
@@ -179,7 +182,7 @@ impl Swarm {
             margin: 0.0,
             http_trial_after: config::HTTP_TRIAL_AFTER_MS,
             spread: Spread::new(config::SPREAD_MS),
-            uplink: Uplink::new(now),
+            uplink: Uplink::new(now, kind == PeerKind::Edge),
             told_uplink: 0,
             pump: false,
             upload_turn: None,
@@ -212,7 +215,7 @@ impl Swarm {
         self.touch(now);
         if population <= 1 {
             self.expecting = now;
-        } else if population > self.population && !self.neighbours.values().any(|n| n.open) {
+        } else if population > self.population && !self.neighbours.values().any(Neighbour::is_peer) {
             self.expecting = now + config::CONNECT_MS;
         }
         self.population = population;

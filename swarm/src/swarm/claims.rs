@@ -89,7 +89,7 @@ impl Swarm {
         let mine = self.draw(object, group, self.draw_key);
         match odds {
             Odds::All => {
-                let before = |n: &&Neighbour| n.open && n.uploads && self.draw(object, group, n.draw_key) < mine;
+                let before = |n: &&Neighbour| n.gives() && self.draw(object, group, n.draw_key) < mine;
                 self.neighbours.values().filter(before).count() as f64
             }
             Odds::Some { others } => mine * others,

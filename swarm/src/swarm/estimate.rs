@@ -146,6 +146,8 @@ impl Rate {
 /// Our own uplink: what it bears, and what may be sent now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Uplink {
+    /// It is a server's, there for nothing else: each neighbour's channel is the only measure of what it bears.
+    whole: bool,
     /// Bytes per second that left the channels while something waited in them; 0 while that is not known.
     measured: f64,
     /// Since when something waits in the channels, and bytes that left them since.
@@ -162,8 +164,17 @@ pub(crate) struct Uplink {
 }
 
 impl Uplink {
-    pub(crate) fn new(now: Millis) -> Self {
-        Self { measured: 0.0, busy: None, limit: f64::INFINITY, halved: 0, tokens: 0.0, share: f64::INFINITY, at: now }
+    pub(crate) fn new(now: Millis, whole: bool) -> Self {
+        Self {
+            whole,
+            measured: 0.0,
+            busy: None,
+            limit: f64::INFINITY,
+            halved: 0,
+            tokens: 0.0,
+            share: f64::INFINITY,
+            at: now,
+        }
     }
 
     /// Bytes per second at which a queue empties.
@@ -179,7 +190,14 @@ impl Uplink {
     /// Bytes that may lie unsent in all channels together: a sixteenth of a second's worth, since all that the viewer does
     /// waits behind them.
     pub(crate) fn unsent(&self) -> u32 {
-        if self.measured > 0.0 { (self.rate() / 16.0) as u32 } else { config::UNSENT_BYTES }.max(FRAME_PAYLOAD)
+        if self.whole {
+            u32::MAX
+        } else if self.measured > 0.0 {
+            (self.rate() / 16.0) as u32
+        } else {
+            config::UNSENT_BYTES
+        }
+        .max(FRAME_PAYLOAD)
     }
 
     /// What the line bears in bytes per second, 0 if unknown.
@@ -219,7 +237,7 @@ impl Uplink {
 
     /// Bytes left the channels; `waiting` says whether any are left in them.
     pub(crate) fn left(&mut self, now: Millis, bytes: u64, waiting: bool) {
-        let Some((since, left)) = &mut self.busy else { return };
+        let Some((since, left)) = self.busy.as_mut().filter(|_| !self.whole) else { return };
         *left += bytes;
         let elapsed = now.saturating_sub(*since);
         if *left >= u64::from(PIECE_SIZE) / 2 {
@@ -244,7 +262,7 @@ impl Uplink {
     /// The line is full while we send `sent` bytes per second.
     pub(crate) fn back_off(&mut self, now: Millis, sent: f64) {
         // A line that we hardly use is full of something else; and one halving takes a moment to show.
-        if sent > config::UPLOAD_FLOOR && now > self.halved + config::BACK_OFF_MS {
+        if !self.whole && sent > config::UPLOAD_FLOOR && now > self.halved + config::BACK_OFF_MS {
             self.limit = (self.rate().min(sent) / 2.0).max(config::UPLOAD_FLOOR);
             self.halved = now;
         }
@@ -266,7 +284,7 @@ mod tests {
 
     #[test]
     fn half_of_a_narrow_line_is_used() {
-        let mut uplink = Uplink::new(0);
+        let mut uplink = Uplink::new(0, false);
         let mut sent = 0;
         // A line of 100 kB/s that is asked for more than it has, for 100 s.
         let mut line = 0.0f64;
@@ -287,7 +305,7 @@ mod tests {
 
     #[test]
     fn rests_between_small_sends_are_not_taken_for_a_slow_line() {
-        let mut uplink = Uplink::new(0);
+        let mut uplink = Uplink::new(0, false);
         for second in 0..60 {
             let now = second * 1_000;
             uplink.refill(now, 1_250_000.0);
@@ -302,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_figure_taken_on_a_busy_machine_is_outgrown() {
-        let mut uplink = Uplink::new(0);
+        let mut uplink = Uplink::new(0, false);
         uplink.refill(0, 1_250_000.0);
         uplink.sent(0, PIECE_SIZE, true);
         uplink.left(1_000, u64::from(PIECE_SIZE), false);
@@ -317,7 +335,7 @@ mod tests {
 
     #[test]
     fn delay_halves_and_time_heals() {
-        let mut uplink = Uplink::new(0);
+        let mut uplink = Uplink::new(0, false);
         uplink.refill(0, 1_000_000.0);
         uplink.back_off(5_000, 800_000.0);
         assert_eq!(uplink.rate(), 400_000.0);

@@ -111,6 +111,7 @@ impl Swarm {
             return;
         };
         if transfer.first_byte.is_none() {
+            self.http_failures = 0;
             transfer.first_byte = Some(now);
             transfer.at_once = u64::from(bytes);
             if !transfer.adopted {
@@ -219,13 +220,14 @@ impl Swarm {
     pub fn fetch_failed(&mut self, now: Millis, fetch: Fetch, status: u16) {
         let Some(object) = self.transfers.get(&fetch).map(|transfer| transfer.object) else { return };
         self.fetch_lost(now, fetch);
+        self.http_failures += 1;
         let entry = self.objects.get_mut(object);
         let times = entry.http_failed.map_or(0, |(_, _, times)| times) + 1;
         entry.http_failed = Some((now, status, times));
         if entry.origin == Origin::Suspect {
             entry.origin = Origin::Fits;
         }
-        if !self.peers_may_bring(object) {
+        if !self.may_yet_come(object) {
             self.fail(object, status);
         }
     }
@@ -256,13 +258,19 @@ impl Swarm {
         self.unwant(object);
     }
 
-    /// Whether every piece that is missing is held by a neighbour that answers.
-    pub(super) fn peers_may_bring(&self, object: Object) -> bool {
+    /// Whether the server has failed to give this object, or all that was asked of it lately: what it would be asked for is then
+    /// asked of edges too.
+    pub(super) fn server_fails(&self, object: Object) -> bool {
+        self.http_failures >= config::HTTP_FAILURES || self.entry(object).http_failed.is_some()
+    }
+
+    /// Whether every piece that is missing is held by a neighbour that answers, or first neighbours are on their way.
+    pub(super) fn may_yet_come(&self, object: Object) -> bool {
         let entry = self.entry(object);
         let open = || self.neighbours.values().filter(|n| n.open && n.uploads);
-        entry.origin != Origin::Differs
-            && open().next().is_some()
-            && entry.missing().all(|piece| open().any(|n| n.has_piece(object, piece)))
+        let held = |piece| open().any(|n| n.has_piece(object, piece));
+        let expected = self.now < self.expecting;
+        entry.origin != Origin::Differs && (expected || open().next().is_some() && entry.missing().all(held))
     }
 
     /// Starts a transfer of `pieces`.

@@ -34,10 +34,12 @@ impl Swarm {
             }
             List::Fetching(_) | List::Known(_) => return,
         };
+        let edges = self.server_fails(object);
         let asked = self
             .neighbours
             .iter()
-            .filter(|(_, n)| n.open && n.uploads && now >= n.busy_until && n.has_any(object))
+            .filter(|(_, n)| n.gives() || edges && n.open && n.uploads)
+            .filter(|(_, n)| now >= n.busy_until && n.has_any(object))
             .min_by(|(_, a), (_, b)| a.rtt.mean().total_cmp(&b.rtt.mean()))
             .map(|(&peer, _)| peer);
         let entry = self.objects.get_mut(object);

@@ -200,6 +200,17 @@ impl Neighbour {
         (product.ceil() as u32).clamp(4, config::MAX_OUTSTANDING_PIECES)
     }
 
+    /// Whether it is open and no edge. An edge is the server by another way: no reason not to ask the server, and asked only where
+    /// that fails.
+    pub(crate) fn is_peer(&self) -> bool {
+        self.open && self.kind != PeerKind::Edge
+    }
+
+    /// Whether it is a peer that answers requests.
+    pub(crate) fn gives(&self) -> bool {
+        self.is_peer() && self.uploads
+    }
+
     /// Whether it can be asked for a piece now.
     pub(crate) fn ready(&self, now: Millis) -> bool {
         self.open && self.uploads && now >= self.busy_until && self.outstanding() < self.window()

@@ -78,7 +78,7 @@ impl Swarm {
         neighbour.open = true;
         neighbour.kind = hello.kind;
         self.due = self.now;
-        let open = self.neighbours.values().filter(|n| n.open).count();
+        let open = self.neighbours.values().filter(|n| n.is_peer()).count();
         if open > self.config.neighbours * 3 / 2 {
             // A newcomer needs us more than the worst of the old ones does.
             let surplus = self.worst_neighbour().unwrap_or(peer);
@@ -88,7 +88,9 @@ impl Swarm {
                 return;
             }
         }
-        if open == 1 && self.now < self.expecting {
+        // Of edges nothing is to be expected, unless they are all that there is.
+        let all = self.neighbours.values().filter(|n| n.open).count() + 1 >= self.population as usize;
+        if (open == 1 || all) && self.now < self.expecting {
             self.expecting = self.now + config::FIRST_HAVE_MS;
         }
         self.send(peer, &self.status());
@@ -499,7 +501,7 @@ impl Swarm {
         }
         self.forget_lists_of(peer);
         self.soon();
-        if self.population > 1 && !self.neighbours.values().any(|n| n.open) {
+        if self.population > 1 && !self.neighbours.values().any(Neighbour::is_peer) {
             self.expecting = self.now + config::CONNECT_MS; // others are to be had
         }
         true

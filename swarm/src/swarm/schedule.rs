@@ -96,7 +96,7 @@ impl Swarm {
         let requested = wants.len();
         // Without neighbours there is nobody to fetch ahead from; and what is ahead must fit beside what is just played.
         let mut room = self.config.memory_limit / 4 * 3;
-        if self.neighbours.values().any(|n| n.open && n.uploads) {
+        if self.neighbours.values().any(Neighbour::gives) {
             for track in self.objects.tracks.values() {
                 let Some((anchor, start_ms)) = track.anchor else { continue };
                 if self.now > track.active + config::RENDITION_IDLE_MS {
@@ -126,7 +126,7 @@ impl Swarm {
 
     /// A list by HTTP pays when neighbours are there to share pieces before the object is whole.
     fn list_worth_fetching(&self, want: Want) -> bool {
-        want.since.is_some() && self.neighbours.values().any(|n| n.open)
+        want.since.is_some() && self.neighbours.values().any(Neighbour::is_peer)
     }
 
     /// Starts HTTP for what must not or need not wait for peers.
@@ -147,7 +147,7 @@ impl Swarm {
         if let Some((at, status, times)) = entry.http_failed
             && now < at + (config::HTTP_RETRY_MS << (times - 1).min(3))
         {
-            if !self.peers_may_bring(object) {
+            if !self.may_yet_come(object) {
                 self.fail(object, status);
             }
             self.wake(at + (config::HTTP_RETRY_MS << (times - 1).min(3)));
@@ -188,7 +188,7 @@ impl Swarm {
             self.wake(now + config::TICK_MS);
             return;
         }
-        if slack <= guard || !self.neighbours.values().any(|n| n.open && n.uploads) {
+        if slack <= guard || !self.neighbours.values().any(Neighbour::gives) {
             // What neighbours bring in time, or sooner than HTTP could, is left to them; the rest is raced.
             let sooner = if now < self.racing { config::GUARD_MS as f64 } else { self.http.time(1) };
             let in_time = (slack - margin).max(sooner);
@@ -212,7 +212,7 @@ impl Swarm {
         self.now >= self.racing
             && !self.starved()
             && self.now < self.entry(object).used + self.claim_life()
-            && self.neighbours.values().any(|n| n.open && n.uploads)
+            && self.neighbours.values().any(Neighbour::gives)
             && self.http_is_slow(object)
     }
 
@@ -255,7 +255,7 @@ impl Swarm {
 
     /// Whether a neighbour has a piece and gives it.
     pub(super) fn held_near(&self, object: Object, piece: u32) -> bool {
-        self.neighbours.values().any(|n| n.open && n.uploads && n.has_piece(object, piece))
+        self.neighbours.values().any(|n| n.gives() && n.has_piece(object, piece))
     }
 
     /// One transfer over the first gap among the pieces that nobody is bringing.
@@ -295,7 +295,7 @@ impl Swarm {
         let entry = self.entry(object);
         let Some(since) = want.since else { return };
         let mut near = covered.clone();
-        for n in self.neighbours.values().filter(|n| n.open && n.uploads) {
+        for n in self.neighbours.values().filter(|n| n.gives()) {
             if let Some(has) = n.has.get(&object) {
                 near.add(has);
             }
@@ -310,7 +310,7 @@ impl Swarm {
             // With a list on its way groups can be shared out in a moment.
             List::Asked { .. } | List::Fetching(_) => return,
             List::Missing { .. } => {
-                let nobody = !self.neighbours.values().any(|n| n.open && n.has_any(object));
+                let nobody = !self.neighbours.values().any(|n| n.is_peer() && n.has_any(object));
                 let claimed = (0..entry.groups()).filter_map(|group| entry.claims.get(&group));
                 let lapsed = claimed.map(|claim| claim.expires).max().unwrap_or(0);
                 let at = self.claim_time(object, 0, since, want.deadline, guard, odds).max(lapsed);
@@ -362,8 +362,9 @@ impl Swarm {
         if entry.known_list().is_none() || entry.whole() {
             return;
         }
+        let edges = want.since.is_some() && self.server_fails(object);
         let mut holders: Vec<Holder<'_>> = Vec::new();
-        for (&peer, n) in &self.neighbours {
+        for (&peer, n) in self.neighbours.iter().filter(|(_, n)| edges || n.gives()) {
             let Some(has) = n.has.get(&object).filter(|has| !has.is_empty()) else { continue };
             let room = n.window().saturating_sub(n.outstanding());
             if n.ready(now) && room > 0 {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use marea_swarm::{
-    Action, Millis, Root, Swarm,
+    Action, Millis, PIECE_SIZE, Root, Swarm,
     assembly::Assembly,
     config::Config,
     pieces::{ObjectHasher, list_to_bytes},
@@ -128,6 +128,7 @@ pub struct Viewer {
     /// Per segment, what the player got.
     pub delivered: BTreeMap<usize, Vec<u8>>,
     pub failed: u32,
+    is_edge: bool,
 }
 
 pub struct World {
@@ -219,8 +220,33 @@ impl World {
     }
 
     pub fn join_as(&mut self, after: Millis, config: Config, lie: Option<Lie>) -> usize {
+        self.add(after, PeerKind::Viewer, config, lie)
+    }
+
+    /// The server as a peer: it holds the film, and plays nothing.
+    pub fn edge(&mut self, after: Millis) -> usize {
+        let config = Config { memory_limit: u64::MAX, upload_limit: None, max_upload_ratio: None, ..Config::default() };
+        let index = self.add(after, PeerKind::Edge, config, None);
+        let now = self.now;
+        let edge = &mut self.viewers[index];
+        edge.is_edge = true;
+        edge.swarm.playlist(now, &self.playlist);
+        for (locator, _) in self.playlist.locators() {
+            let object = edge.swarm.object(locator).unwrap();
+            let bytes = &self.server.files[&locator.url];
+            let mut hasher = ObjectHasher::new();
+            hasher.update(bytes);
+            assert!(edge.swarm.hold(now, object, hasher.finish().list));
+            for (piece, bytes) in (0..).zip(bytes.chunks(PIECE_SIZE as usize)) {
+                edge.store.insert((object, piece), bytes.to_vec());
+            }
+        }
+        index
+    }
+
+    fn add(&mut self, after: Millis, kind: PeerKind, config: Config, lie: Option<Lie>) -> usize {
         let index = self.viewers.len();
-        let swarm = Swarm::new(VIDEO, PeerKind::Viewer, config, &[index as u8 + 1; 32], self.now);
+        let swarm = Swarm::new(VIDEO, kind, config, &[index as u8 + 1; 32], self.now);
         self.viewers.push(Viewer {
             swarm,
             assembly: Assembly::new(),
@@ -249,6 +275,7 @@ impl World {
             late_ms: 0.0,
             delivered: BTreeMap::new(),
             failed: 0,
+            is_edge: false,
         });
         self.push(after, Event::Join(index));
         index
@@ -438,7 +465,7 @@ impl World {
             },
         );
         let hungry = viewer.buffered_end - viewer.position < PLAYER_BUFFER_MS;
-        if viewer.waiting.is_none() && viewer.next_segment < segments && hungry {
+        if !viewer.is_edge && viewer.waiting.is_none() && viewer.next_segment < segments && hungry {
             let request = Request(now as u32 * 64 + viewer.next_segment as u32);
             let locator = Locator { url: segment_url(viewer.next_segment), range: None };
             viewer.waiting = Some(request);
