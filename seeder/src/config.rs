@@ -243,6 +243,17 @@ pub const SIGNALING_RETRY: (Duration, Duration) = (Duration::from_secs(1), Durat
 /// Longest silence of signaling, which pings every 30 s.
 pub const SIGNALING_SILENCE: Duration = Duration::from_secs(90);
 
+/// Messages to signaling at once and per second: under what it takes (300 and 20), so that a whole library can join.
+pub const SIGNALING_BURST: f64 = 200.0;
+/// See [`SIGNALING_BURST`].
+pub const SIGNALING_PACE: f64 = 15.0;
+
+/// How often an edge looks for new segments of live playlists; no player polls more often.
+pub const EDGE_LOOK: Duration = Duration::from_secs(1);
+
+/// How often it looks at films whose hashes are not all there, and at those where they are.
+pub const EDGE_LOOK_FILM: (Duration, Duration) = (Duration::from_secs(5), RESCAN_INTERVAL);
+
 /// Life of the tokens that a mirror or an edge signs for itself: it joins at once, and clocks differ.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(600);
 
@@ -278,6 +289,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address for STUN over UDP; the TCP address if none. Unused with [`signaling`](Self::signaling).
     pub udp: Option<SocketAddr>,
+    /// UDP port on which the server is a WebRTC peer, too; it is none if not set.
+    pub edge_port: Option<u16>,
+    /// Ed25519 private key that lets it join as edge at signaling on another machine.
+    pub peer_key: Option<PathBuf>,
     /// WebSocket URL written as `SIGNALING` into playlists. Without it the seeder runs signaling itself at `/signal`.
     pub signaling: Option<String>,
     /// Key file to sign playlists with; they are not signed if none.
@@ -326,6 +341,8 @@ impl Config {
             api_token: None,
             listen,
             udp: None,
+            edge_port: None,
+            peer_key: None,
             signaling: None,
             key: None,
             verbatim: false,
@@ -419,6 +436,23 @@ pub const LAYERS: Layers = Layers {
             example: "wss://signaling.example/signal",
             help: "WebSocket URL of a signaling server, written into the playlists. Without it this program is the \
                    signaling server for its own videos, at /signal.",
+        },
+        Setting {
+            key: "edge-port",
+            shape: Shape::Number,
+            default: None,
+            example: "3480",
+            help: "UDP port on which this server also gives the videos of --root over WebRTC, as a peer of kind edge: for pages \
+                   that cannot reach it by HTTP, and for viewers who meet nobody else (with --key). Off by default: such a \
+                   byte costs the server as much as one by HTTP, and about five times the CPU.",
+        },
+        Setting {
+            key: "peer-key",
+            shape: Shape::Text,
+            default: None,
+            example: "FILE",
+            help: "Ed25519 private key in PEM, with --edge-port and --signaling: shows signaling on another machine, which \
+                   lists its public key as `peer-key`, that this server may be an edge.",
         },
         Setting {
             key: "key",
@@ -549,6 +583,16 @@ impl Config {
         }
         config.api_token = values.text("api-token").map(PathBuf::from);
         config.udp = values.parse("udp")?;
+        if let Some(port) = values.number("edge-port") {
+            let port = u16::try_from(port).map_err(|_| values.refuse("edge-port", "must be a port, 0 to 65535"))?;
+            if config.root.is_none() {
+                return Err(
+                    values.refuse("edge-port", "needs --root: what comes from --origin is not given over WebRTC")
+                );
+            }
+            config.edge_port = Some(port);
+        }
+        config.peer_key = values.text("peer-key").map(PathBuf::from);
         config.signaling = match values.text("signaling") {
             Some(url) => Some(signaling_url(url).map_err(|reason| values.refuse("signaling", reason))?),
             None => None,

@@ -52,6 +52,9 @@ pub enum SeederError {
     /// The key file cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The key that lets it be an edge cannot be used.
+    #[error("--peer-key: {0}")]
+    PeerKey(#[source] marea_signaling::token::KeyError),
     /// The inbox cannot be used.
     #[error("--inbox {}: {source}. Name a folder outside of --root that this user may write to", path.display())]
     Inbox {

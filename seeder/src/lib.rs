@@ -24,6 +24,7 @@ pub mod config;
 mod connection;
 mod delta;
 mod doctor;
+mod edge;
 mod engine;
 mod error;
 mod files;

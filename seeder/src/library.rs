@@ -30,8 +30,11 @@ use crate::{
     video, walk,
 };
 
+mod films;
 mod media;
 mod scan;
+
+pub(crate) use films::{Change, Films};
 
 /// A playlist, and whether it was at hand.
 pub(crate) struct Tagged {

@@ -25,6 +25,7 @@ pub(crate) enum Kind {
 #[allow(non_camel_case_types, reason = "the label's value is the variant's name")]
 pub(crate) enum Via {
     http,
+    webrtc,
 }
 
 /// How a response ended.
@@ -149,6 +150,12 @@ impl Metrics {
     /// Counts `bytes` of a body written over HTTP.
     pub(crate) fn sent(&self, kind: Kind, outcome: Outcome, bytes: u64) {
         self.sent.get_or_create(&SentLabels { kind, via: Via::http, outcome }).inc_by(bytes);
+    }
+
+    /// Counts `bytes` of media given to peers. What was handed to a connection that then broke is counted too.
+    pub(crate) fn sent_by_webrtc(&self, kind: Kind, bytes: u64) {
+        let labels = SentLabels { kind, via: Via::webrtc, outcome: Outcome::complete };
+        self.sent.get_or_create(&labels).inc_by(bytes);
     }
 
     /// Counts one answer.

@@ -12,8 +12,10 @@
 //! | `link.rs` | one WebRTC connection |
 //! | `room.rs` | one video's swarm |
 //! | `driver.rs` | what drives them all |
+//! | `edge.rs` | what an edge does beyond that: it signs its answers, and counts |
 
 mod driver;
+mod edge;
 mod link;
 mod net;
 mod room;
@@ -34,7 +36,11 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use driver::Driver;
+use link::Link;
+use room::Room;
+use signal::Place;
 
+pub(crate) use edge::EdgeSide;
 pub use shelf::Film;
 pub(crate) use shelf::Part;
 
@@ -52,12 +58,28 @@ pub struct PeerPlan {
     pub key: Option<TokenKey>,
     /// UDP port; 0 takes a free one.
     pub port: u16,
+    /// What it does as the edge of a server.
+    pub(crate) edge: Option<Arc<EdgeSide>>,
 }
 
 impl PeerPlan {
     /// A peer of this kind, with no limit, no key and any port.
     pub fn new(signaling: Url, kind: Kind) -> Self {
-        Self { signaling, kind, upload_limit: None, key: None, port: 0 }
+        Self { signaling, kind, upload_limit: None, key: None, port: 0, edge: None }
+    }
+
+    /// Where signaling is.
+    fn place(&self) -> Place {
+        let here = self.edge.as_ref().and_then(|edge| edge.signaling.clone());
+        here.map_or_else(|| Place::At(self.signaling.clone()), Place::Here)
+    }
+
+    /// Our answer on a connection, signed if this is an edge with a key.
+    fn signed(&self, room: Option<&Room>, link: &Link, answer: String) -> String {
+        match (&self.edge, room, &link.remote) {
+            (Some(edge), Some(room), Some(viewer)) => edge.signed(answer, &room.id, viewer),
+            _ => answer,
+        }
     }
 }
 
@@ -68,10 +90,20 @@ struct Counts {
     neighbours: AtomicUsize,
 }
 
+/// What a peer is told to share.
+enum Order {
+    /// Exactly these.
+    All(Vec<Film>),
+    /// This one, as it is now, and what it shared before.
+    Hold(Film),
+    /// The video of this id no more.
+    Drop(String),
+}
+
 /// A running peer. Dropping it says goodbye to every neighbour.
 pub struct Peer {
     counts: Arc<Counts>,
-    films: Option<mpsc::UnboundedSender<Vec<Film>>>,
+    orders: Option<mpsc::UnboundedSender<Order>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -81,7 +113,7 @@ impl Peer {
     /// # Errors
     /// No thread can be had.
     pub fn start(plan: PeerPlan) -> io::Result<Self> {
-        let (films, orders) = mpsc::unbounded_channel();
+        let (sender, orders) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let counts = Arc::new(Counts::default());
         let counted = Arc::clone(&counts);
@@ -90,7 +122,7 @@ impl Peer {
             None => tracing::error!("no certificate can be made: nothing is shared over WebRTC"),
         };
         let thread = thread::Builder::new().name("webrtc".to_owned()).spawn(run)?;
-        Ok(Self { counts, films: Some(films), thread: Some(thread) })
+        Ok(Self { counts, orders: Some(sender), thread: Some(thread) })
     }
 
     /// Bytes of media that were sent.
@@ -107,16 +139,30 @@ impl Peer {
 
     /// Shares exactly these videos from now on.
     pub fn share(&self, films: Vec<Film>) {
-        if let Some(sender) = &self.films {
+        self.order(Order::All(films));
+    }
+
+    /// Shares this video, as it is now, beside the others.
+    pub(crate) fn hold(&self, film: Film) {
+        self.order(Order::Hold(film));
+    }
+
+    /// Shares the video of this id no more.
+    pub(crate) fn drop_video(&self, video: String) {
+        self.order(Order::Drop(video));
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(sender) = &self.orders {
             // It ends only with us.
-            let _ = sender.send(films);
+            let _ = sender.send(order);
         }
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.films.take();
+        self.orders.take();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -20,6 +20,7 @@ use crate::{
     api::Api,
     config::{ACCEPT_PAUSE, Config, DRAIN_TIMEOUT, FIRST_SCAN_TIMEOUT, SIGNALING_DRAIN, STATE_FOLDER},
     connection::{self, Terms},
+    edge::Edge,
     engine,
     error::SeederError,
     files::Root,
@@ -43,6 +44,7 @@ pub struct Seeder {
     service: Arc<Service>,
     config: Config,
     workers: Arc<Workers>,
+    edge: Option<Edge>,
 }
 
 /// Changes a running seeder from outside [`Seeder::run`].
@@ -159,6 +161,7 @@ impl Seeder {
         let inbox = config.inbox.as_deref().map(|folder| inbox(folder, &library)).transpose()?;
         let api = Api::new(Arc::clone(&library), state.clone(), inbox, config.max_upload);
         let origin = open_origin(&config, state, &library, &metrics).await?;
+        let edge = Edge::start(&config, local_addr, &library, signaling.clone(), &metrics)?;
         let mut service = Service::new(Arc::clone(&library), metrics, signaling, origin, api, settings);
         service.tls = tls;
         service.well_known.set_keys(ring.map(|ring| ring.public()).unwrap_or_default());
@@ -170,7 +173,7 @@ impl Seeder {
             threads => threads,
         };
         let workers = Arc::new(Workers::start(threads).map_err(SeederError::Threads)?);
-        Ok(Self { listener, local_addr, admin, stun, service: Arc::new(service), config, workers })
+        Ok(Self { listener, local_addr, admin, stun, service: Arc::new(service), config, workers, edge })
     }
 
     /// Where it listens for HTTP, with the port that was given to it.
@@ -195,7 +198,7 @@ impl Seeder {
 
     /// Serves until `shutdown` is ready, then lets running answers end for [`DRAIN_TIMEOUT`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, admin, stun, service, config, workers, .. } = self;
+        let Self { listener, admin, stun, service, config, workers, edge, .. } = self;
         let stun = stun.map(|stun| tokio::spawn(stun.run()));
         let (phase, phases) = watch::channel(Phase::Serving);
         let terms = Terms {
@@ -215,6 +218,9 @@ impl Seeder {
         shutdown.await;
         service.drain();
         let _ = phase.send(Phase::Draining);
+        if let Some(edge) = edge {
+            edge.stop().await;
+        }
         let drained = async {
             if let Some(signaling) = &service.signaling {
                 signaling.drain(SIGNALING_DRAIN).await;

@@ -174,6 +174,9 @@ pub struct Stranger {
     /// The autonomous system that it is in.
     #[serde(default)]
     pub asn: Option<u32>,
+    /// It meets edges only.
+    #[serde(default)]
+    pub edges_only: bool,
 }
 
 /// One of the peers of a [`NodeMessage::Found`].
@@ -315,7 +318,7 @@ mod tests {
             NodeMessage::Count { swarm: SwarmId::Torrent(torrent), numbers: (3, 1) },
             NodeMessage::Ask {
                 video,
-                peer: Stranger { peer, kind: Kind::Viewer, pos: Some(1.5), place, asn: Some(64_496) },
+                peer: Stranger { peer, kind: Kind::Viewer, pos: Some(1.5), place, asn: Some(64_496), edges_only: true },
                 count: 4,
                 except: vec![peer],
             },

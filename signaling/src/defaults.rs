@@ -200,6 +200,8 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(60);
 pub const IDLE_MS: Millis = 30_000;
 /// Videos of one connection: a page with a few players and previews.
 pub const MAX_VIDEOS: usize = 16;
+/// Videos of one connection of a mirror or an edge, which has its right to be one proven: a whole library.
+pub const MAX_SEEDER_VIDEOS: usize = 10_000;
 /// Messages a second in the long run: a viewer needs far less than one.
 pub const MESSAGE_RATE: f64 = 20.0;
 /// Messages at once: offers or answers to [`MAX_MATCH`] peers with [`MAX_CANDIDATES`] each.

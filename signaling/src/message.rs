@@ -66,6 +66,8 @@ pub struct Join<'a> {
     pub kind: Kind,
     /// As in [`ClientMessage::Update`].
     pub want: u32,
+    /// It meets edges only, and nobody is told of it.
+    pub edges_only: bool,
     /// Peers that it is connected to.
     pub connected: Vec<PeerId>,
     /// The ticket of an earlier `joined`.
@@ -239,6 +241,8 @@ struct RawJoin<'a> {
     kind: Kind,
     want: u32,
     #[serde(borrow, default)]
+    peers: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
     connected: Vec<Cow<'a, str>>,
     #[serde(borrow, default)]
     resume: Option<Cow<'a, str>>,
@@ -309,6 +313,7 @@ fn join(raw: RawJoin<'_>) -> ClientMessage<'_> {
         version: raw.v,
         kind: raw.kind,
         want: raw.want.min(defaults::MAX_MATCH),
+        edges_only: raw.peers.is_some_and(|peers| peers == "edge"),
         // Ids of another server are none of ours.
         connected: raw.connected.iter().take(defaults::MAX_CONNECTED).filter_map(|id| id.parse().ok()).collect(),
         resume: raw.resume,

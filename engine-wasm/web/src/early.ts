@@ -56,9 +56,10 @@ export class EarlyLoad implements EarlyFetch {
     else if (!this.adopted) this.abort();
   }
 
-  /** The server's line is slow: peers may help. */
+  /** The server's line is slow, or it does not answer: peers may help. */
   get slow(): boolean {
     const ms = performance.now() - this.start;
+    if (this.state === "failed") return true;
     return this.state === "loading" && ms > SLOW_START_MS && this.bytes < SLOW_START_RATE * ms;
   }
 

@@ -114,6 +114,8 @@ export interface HostConfig {
   token: (() => Promise<string | null>) | null;
   /** The page pins a key: bytes that miss a signed hash are not played, whoever sent them. */
   pinned: boolean;
+  /** The keys that it pins. */
+  keys: readonly string[];
   /** The viewer said yes; it was not just silence. */
   agreed: boolean;
   events: HostEvents;

@@ -16,6 +16,7 @@ import type { Link, LinkHost } from "./link.js";
 import { TEXT_PATIENCE_MS } from "./limits.js";
 import { Load, type Travel } from "./loads.js";
 import { Neighbourhood } from "./neighbourhood.js";
+import { checkEdge } from "./signatures.js";
 import { Store } from "./store.js";
 import { Transfers } from "./transfers.js";
 import { type Core, condemnCore, loadCore } from "./wasm.js";
@@ -353,6 +354,12 @@ class Host implements SwarmHost {
     return {
       checkSdp: (link, near, sdp) => this.run((core) => core.checkSdp(link.handle, near, sdp)),
       checkCandidate: (link, near, text) => this.run((core) => core.checkCandidate(link.handle, near, text)) ?? false,
+      checkEdge: async (answer, offer) => {
+        const { keys, videoId: video } = this.config;
+        const problem = await checkEdge(answer, offer, { keys, video });
+        if (problem) this.trouble(problem, "whoever answered as an edge is not this site's: it is not connected to");
+        return !problem;
+      },
       opened: (link, local, remote) =>
         this.run((core, now) => core.peerOpen(now, link.handle, link.id, link.offerer, local, remote)) ?? false,
       control: (link, bytes) => {

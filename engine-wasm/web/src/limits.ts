@@ -13,6 +13,9 @@ export const STALL_TIMEOUT_MS = 20_000;
 export const SLOW_START_MS = 250;
 export const SLOW_START_RATE = 1_000;
 
+/** The longest that a load which failed before the swarm was there waits for it, in ms: the core loads in a second or two. */
+export const FAILED_PATIENCE_MS = 5_000;
+
 /** How often a start is looked at, in ms. */
 export const START_LOOK_MS = 50;
 

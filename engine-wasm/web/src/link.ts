@@ -18,6 +18,8 @@ export interface LinkHost {
   /** A description without the candidates that may not be tried; undefined if it is refused. */
   checkSdp(link: Link, near: boolean, sdp: string): string | undefined;
   checkCandidate(link: Link, near: boolean, candidate: string): boolean;
+  /** Whether the answer to our offer is signed by the site. */
+  checkEdge(answer: string, offer: string): Promise<boolean>;
   /** Both channels are open. False if the core refuses the descriptions. */
   opened(link: Link, localSdp: string, remoteSdp: string): boolean;
   control(link: Link, bytes: Uint8Array): void;
@@ -74,6 +76,8 @@ export class Link {
     public kind: PeerKind,
     readonly near: boolean,
     readonly offerer: boolean,
+    /** Only the site's own edge may learn of our addresses, which it does by what comes from them: none is told to anybody. */
+    private edgeOnly: boolean,
     private host: LinkHost,
     private table: LinkTable,
   ) {
@@ -104,8 +108,9 @@ export class Link {
     return this.apply(async () => {
       this.described = false;
       this.early = [];
-      await this.pc.setLocalDescription(await this.pc.createOffer({ iceRestart: restart }));
-      this.describeUs("offer");
+      const offer = await this.pc.createOffer({ iceRestart: restart });
+      await this.pc.setLocalDescription(offer);
+      this.describeUs("offer", this.edgeOnly ? withoutAddresses(offer.sdp) : undefined);
     });
   }
 
@@ -122,7 +127,12 @@ export class Link {
   /** The answer to our offer. */
   answered(sdp: string, near: boolean): Promise<void> {
     return this.apply(async () => {
-      if (this.pc.signalingState === "have-local-offer") await this.describe("answer", sdp, near);
+      if (this.pc.signalingState !== "have-local-offer") return;
+      // Before it is set: then the first packet leaves.
+      if (this.edgeOnly && !(await this.host.checkEdge(sdp, this.pc.localDescription?.sdp ?? ""))) {
+        return this.ban("the site has not signed its answer");
+      }
+      await this.describe("answer", sdp, near);
     });
   }
 
@@ -198,8 +208,8 @@ export class Link {
     return this.queue;
   }
 
-  private describeUs(type: "offer" | "answer"): void {
-    this.send({ type, sdp: this.pc.localDescription?.sdp ?? "" });
+  private describeUs(type: "offer" | "answer", sdp = this.pc.localDescription?.sdp ?? ""): void {
+    this.send({ type, sdp });
     const early = this.early ?? [];
     this.early = null;
     this.sent = 0;
@@ -207,6 +217,7 @@ export class Link {
   }
 
   private gathered(candidate: RTCIceCandidateInit | null): void {
+    if (this.edgeOnly) return;
     if (this.early) {
       this.early.push(candidate);
       return;
@@ -314,6 +325,11 @@ export class Link {
       queueMicrotask(() => this.close(String(error)));
     }
   }
+}
+
+/** A description that is sent before candidates are gathered has none; a later one may. */
+function withoutAddresses(sdp = ""): string {
+  return sdp.replace(/^a=candidate:.*\r\n/gm, "").replace(/^(c=IN IP)[46] .*/gm, "$14 0.0.0.0");
 }
 
 type CandidateOut = { type: "candidate"; candidate: RTCIceCandidateInit | null };

@@ -48,6 +48,8 @@ export class Neighbourhood {
     announce: string,
     private host: NeighbourhoodHost,
   ) {
+    const { signaling: urls, token, agreed } = config;
+    const edgesOnly = config.peers === "edge";
     this.table = new Peers(
       {
         ...host.links,
@@ -56,10 +58,10 @@ export class Neighbourhood {
         want: () => host.want(),
         changed: (link) => this.changed(link),
       },
-      config.peers === "edge",
+      edgesOnly,
     );
     this.signaling = new Signaling(
-      { urls: config.signaling, video: announce, token: config.token, agreed: config.agreed },
+      { urls, video: announce, token, agreed, edgesOnly },
       {
         want: () => (this.open() ? this.table.wanted() : 0),
         position: () => this.position,

@@ -96,6 +96,8 @@ export class Peers {
       case "answer":
         return void link?.answered(message.sdp, near);
       case "candidate":
+        // The site signs its addresses together with its answer.
+        if (this.edgeOnly) return;
         if (link?.described) return void link.candidate(message.candidate, near);
         return this.keepEarly(link ?? null, from, conn, message.candidate);
       case "reject":
@@ -114,10 +116,7 @@ export class Peers {
   }
 
   ban(handle: number, reason: string): void {
-    const link = this.links.get(handle);
-    if (!link) return;
-    this.banned.add(link.id);
-    link.ban(reason);
+    this.links.get(handle)?.ban(reason);
   }
 
   /** Closes all at once: the page goes, or the video. */
@@ -149,7 +148,8 @@ export class Peers {
       this.host.trouble(`RTCPeerConnection: ${error}`);
       return null;
     }
-    const link = new Link(pc, nextHandle++, peer, conn, kind, near, offerer, this.host, {
+    const { edgeOnly, host } = this;
+    const link = new Link(pc, nextHandle++, peer, conn, kind, near, offerer, edgeOnly, host, {
       ready: () => this.host.ready(),
       send: (message) => this.host.send(message),
       changed: () => this.onchanged(link),
@@ -164,6 +164,7 @@ export class Peers {
 
   private onchanged(link: Link): void {
     if (link.state === "closed" || link.state === "banned") {
+      if (link.state === "banned") this.banned.add(link.id);
       this.links.delete(link.handle);
       pageLinks.delete(link);
     }

@@ -67,7 +67,7 @@ const TEXTS: Record<Reason, string> = {
   "udp-blocked": "The network lets no peer connection through.",
   "no-range": "The server does not answer byte ranges, so segments are loaded whole.",
   "origin-hash-mismatch": "The server's bytes differ from the playlist's hashes and are not shared.",
-  "signature-invalid": "The playlist is not signed with the key that the page demands.",
+  "signature-invalid": "A playlist or an edge is not signed with the key that the page demands.",
   "playlist-version": "The playlist's tags need a newer version of this script.",
   killed: "The site has withdrawn this video from sharing.",
 };

@@ -20,7 +20,7 @@ import {
 import { fetchTransport } from "./http.js";
 import { Mirrors } from "./mirrors.js";
 import { DEFAULTS, type Options, pageOptions, readAttributes, readOptions } from "./options.js";
-import { MIRROR_PATIENCE_MS } from "./limits.js";
+import { FAILED_PATIENCE_MS, MIRROR_PATIENCE_MS } from "./limits.js";
 import { lateness, timerCame } from "./lateness.js";
 import { Patience } from "./patience.js";
 import { Playback } from "./playback.js";
@@ -267,11 +267,24 @@ export class Session extends EventTarget {
   }
 
   private loadEarly(locator: Locator, mediaStartMs: number, callbacks: LoadCallbacks): { abort(): void } {
-    const load = new EarlyLoad(locator, mediaStartMs, this.announced(locator, callbacks), this.http(), (bytes) => {
+    let abort = (): void => load.cancel();
+    const fail: LoadCallbacks["fail"] = (...given) => {
+      if (!this.played || !this.expectsHost()) return callbacks.fail(...given);
+      // Others may have what the server does not give.
+      const held = new HeldLoad(() => {
+        const load = this.host?.load(locator, mediaStartMs, callbacks);
+        if (!load) callbacks.fail(...given);
+        return load ?? { abort: () => {} };
+      }, FAILED_PATIENCE_MS);
+      abort = () => held.abort();
+      this.held.add(held);
+    };
+    const told = this.announced(locator, { ...callbacks, fail });
+    const load = new EarlyLoad(locator, mediaStartMs, told, this.http(), (bytes) => {
       this.plain += bytes;
     });
     this.keepEarly(load);
-    return { abort: () => load.cancel() };
+    return { abort: () => abort() };
   }
 
   /** The player loaded media by itself: `bytes` arrived. */
@@ -598,6 +611,11 @@ export class Session extends EventTarget {
     if (signaling.length === 0) {
       return this.fail("signaling-refused", "no signaling server is allowed here: name one by data-signaling");
     }
+    if (options.p2pPeers === "edge" && !this.pinned) {
+      const what =
+        'data-p2p-peers="edge" needs data-public-key, by which the site\'s edge is known: nobody is met without it';
+      return this.fail("signature-invalid", what);
+    }
     const attempt = ++this.attempt;
     const current = (): boolean => attempt === this.attempt;
     const { minViewers, uploadLimit, maxUploadRatio, memoryLimit, iceServers, p2pPeers: peers, token } = options;
@@ -611,6 +629,7 @@ export class Session extends EventTarget {
       text: (name) => this.textToGive(name),
       ...{ minViewers, uploadLimit, maxUploadRatio, memoryLimit, iceServers, peers, token },
       pinned: this.pinned,
+      keys: options.publicKey,
       agreed: remembered() === "yes",
       events: {
         state: (state, reasons) => {

@@ -68,6 +68,8 @@ export interface SignalingConfig {
   token: (() => Promise<string | null>) | null;
   /** The viewer said yes: what a server wants that asks first. */
   agreed: boolean;
+  /** We meet edges alone: nobody is to be told of us. */
+  edgesOnly: boolean;
 }
 
 /** Error codes that no further attempt with the same server heals, and what they are to people. All others are about
@@ -185,6 +187,7 @@ export class Signaling {
       want: this.sentWant,
       connected: this.host.connected(),
       pos: Math.round(this.host.position()),
+      ...(this.config.edgesOnly ? { peers: "edge" } : {}),
       ...(this.resume ? { resume: this.resume } : {}),
       ...(token ? { token } : {}),
     });

@@ -57,6 +57,36 @@ export async function checkSignature(
   const message = new Uint8Array(head.length + 32);
   message.set(head);
   message.set(hash(signed), head.length);
+  const problem = await verify(key, signature, message);
+  if (problem) return problem;
+  const place = [key, video, name].join("\n");
+  const seen = highest.get(place) ?? 0;
+  if (!own && (Number(expires) <= Date.now() || Number(seq) < seen)) return "signature-invalid";
+  highest.set(place, Math.max(seen, Number(seq)));
+  return null;
+}
+
+/**
+ * Checks the signature in the last line of an edge's answer (`docs/protocol.md` §5.1).
+ * @param viewer Our description: its certificate is the one that the edge has signed for.
+ * @returns Null if it fits; else nothing may be sent to whoever answered.
+ */
+export async function checkEdge(
+  answer: string,
+  viewer: string,
+  { keys, video }: Pick<Expected, "keys" | "video">,
+): Promise<Reason | null> {
+  const [line = "", key = "", signature = ""] = /a=marea-edge:([\w-]+)\.([\w-]+)\r\n$/.exec(answer) ?? [];
+  const [, hex = ""] = /^a=fingerprint:sha-256 ([\dA-F:]+)/im.exec(viewer) ?? [];
+  if (!keys.includes(`ed25519:${key}`)) return "signature-invalid";
+  const head = new TextEncoder().encode(`marea-edge-1\n${video}\n`);
+  const rest = new TextEncoder().encode(answer.slice(0, -line.length));
+  const fingerprint = hex.split(":").map((byte) => parseInt(byte, 16));
+  return verify(key, signature, new Uint8Array([...head, ...fingerprint, ...rest]));
+}
+
+/** Null if `signature` is the one of `message` by `key`. */
+async function verify(key: string, signature: string, message: Uint8Array<ArrayBuffer>): Promise<Reason | null> {
   let imported: CryptoKey;
   try {
     imported = await crypto.subtle.importKey("raw", bytes(key), "Ed25519", false, ["verify"]);
@@ -65,15 +95,11 @@ export async function checkSignature(
     return "insecure-page";
   }
   try {
-    if (!(await crypto.subtle.verify("Ed25519", imported, bytes(signature), message))) return "signature-invalid";
+    if (await crypto.subtle.verify("Ed25519", imported, bytes(signature), message)) return null;
   } catch {
-    return "signature-invalid";
+    // It is no base64url.
   }
-  const place = [key, video, name].join("\n");
-  const seen = highest.get(place) ?? 0;
-  if (!own && (Number(expires) <= Date.now() || Number(seq) < seen)) return "signature-invalid";
-  highest.set(place, Math.max(seen, Number(seq)));
-  return null;
+  return "signature-invalid";
 }
 
 /** @throws If it is no base64url. */

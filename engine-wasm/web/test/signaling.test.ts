@@ -46,7 +46,7 @@ function bed(config: Partial<SignalingConfig> = {}): { client: Signaling; told: 
   const told: string[] = [];
   const quiet = (): void => {};
   const client = new Signaling(
-    { urls: ["wss://a/signal"], video: "v", token: null, agreed: false, ...config },
+    { urls: ["wss://a/signal"], video: "v", token: null, agreed: false, edgesOnly: false, ...config },
     {
       want: () => 3,
       position: () => 0,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { checkSignature, nameOf } from "../src/signatures.js";
+import { checkEdge, checkSignature, nameOf } from "../src/signatures.js";
 
 const DOCS = readFileSync("docs/signing.md", "utf8");
 /** A block of the vectors in `docs/signing.md`. */
@@ -50,6 +50,38 @@ for (const [what, text, change] of [
   ["a playlist on another host", TEXT, { name: null }],
 ] as const) {
   test(`${what}: refused`, async () => assert.equal(await check(text, change), "signature-invalid"));
+}
+
+const EDGE_LINE = /answer_line (.*)/.exec(readFileSync("swarm/vectors/edge-1.txt", "utf8"))?.[1] ?? "";
+const EDGE_KEY = `ed25519:${/marea-edge:([\w-]+)/.exec(EDGE_LINE)?.[1]}`;
+const ANSWER = `v=0\r\ns=-\r\n${EDGE_LINE}\r\n`;
+const FINGERPRINT = Array.from({ length: 32 }, (_, at) => (0x20 + at).toString(16)).join(":");
+const OFFER = `v=0\r\na=fingerprint:sha-256 ${FINGERPRINT.toUpperCase()}\r\na=setup:actpass\r\n`;
+const edge = (answer: string, offer = OFFER, change: object = {}): ReturnType<typeof checkEdge> =>
+  checkEdge(answer, offer, { keys: [EDGE_KEY], video: VIDEO, ...change });
+
+test("an edge's answer as the protocol has it fits", async () => {
+  assert.equal(await edge(ANSWER), null);
+  assert.equal(await edge(ANSWER, OFFER.toLowerCase()), null);
+});
+
+for (const [what, answer, offer, change] of [
+  ["without a signature", "v=0\r\ns=-\r\n", OFFER, {}],
+  [
+    "with an address of somebody else's",
+    ANSWER.replace("s=-", "s=-\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host"),
+    OFFER,
+    {},
+  ],
+  ["with a line after it", `${ANSWER}a=x\r\n`, OFFER, {}],
+  ["with another key's signature", ANSWER, OFFER, { keys: [KEY] }],
+  ["for another viewer", ANSWER, OFFER.replace("20:21", "21:20"), {}],
+  ["for another video", ANSWER, OFFER, { video: "AAAAAAAAAAAAAAAAAAAAAA" }],
+  ["with a signature that is no base64url", ANSWER.replace(/\..*/, ".A\r\n"), OFFER, {}],
+  ["to no offer", ANSWER, "", {}],
+] as const) {
+  test(`an edge's answer ${what}: refused`, async () =>
+    assert.equal(await edge(answer, offer, change), "signature-invalid"));
 }
 
 test("a browser without Ed25519 says so", async () => {

@@ -20,7 +20,7 @@ use str0m::crypto::{dtls::DtlsCert, from_feature_flags};
 use tokio::{sync::mpsc, time::sleep_until};
 
 use super::{
-    Counts, Film, PeerPlan,
+    Counts, Film, Order, PeerPlan,
     link::{Common, Happened, Link, Name},
     net::{Datagram, Net},
     random,
@@ -92,10 +92,10 @@ impl Driver {
     }
 
     /// Runs until nobody sends videos any more.
-    pub(super) async fn run(mut self, mut films: mpsc::UnboundedReceiver<Vec<Film>>) {
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let (news, mut heard) = mpsc::unbounded_channel();
         let Some(outbox) = self.outbox.take() else { return };
-        tokio::spawn(signal::run(self.plan.signaling.clone(), outbox, news));
+        tokio::spawn(signal::run(self.plan.place(), outbox, news));
         loop {
             let until = self.deadline();
             tokio::select! {
@@ -107,8 +107,12 @@ impl Driver {
                     }
                 }
                 Some(news) = heard.recv() => self.news(news).await,
-                order = films.recv() => match order {
-                    Some(films) => self.share(films),
+                order = orders.recv() => match order {
+                    Some(Order::All(films)) => self.share(films),
+                    Some(Order::Hold(film)) => {
+                        self.hold(film);
+                    }
+                    Some(Order::Drop(video)) => self.drop_video(&AnnounceId::of_video(&video).to_string()),
                     None => break,
                 },
                 () = sleep_until(until.into()) => {}
@@ -172,25 +176,32 @@ impl Driver {
 
     /// Shares these videos and no others.
     fn share(&mut self, films: Vec<Film>) {
-        let now = self.millis();
-        let mut kept = HashSet::new();
-        for film in films {
-            let video = AnnounceId::of_video(&film.video).to_string();
-            if self.revoked.contains(&video) || film.parts.is_empty() {
-                continue;
-            }
-            kept.insert(video.clone());
-            let fresh = !self.rooms.contains_key(&video);
-            let room = self.rooms.entry(video.clone()).or_insert_with(|| Room::new(&self.plan, &film, video, now));
-            room.hold(film, now);
-            if fresh && !self.down {
-                let _ = self.out.send(room.join(&self.plan, Vec::new()));
-            }
-        }
+        let kept: HashSet<String> = films.into_iter().filter_map(|film| self.hold(film)).collect();
         let gone: Vec<String> = self.rooms.keys().filter(|video| !kept.contains(*video)).cloned().collect();
-        for video in gone {
-            let _ = self.out.send(ToServer::Leave { video: video.clone() });
-            self.part(&video);
+        gone.iter().for_each(|video| self.drop_video(video));
+    }
+
+    /// Shares this video, as it is now; its announce id, unless it is withdrawn or empty.
+    fn hold(&mut self, film: Film) -> Option<String> {
+        let now = self.millis();
+        let video = AnnounceId::of_video(&film.video).to_string();
+        if self.revoked.contains(&video) || film.parts.is_empty() {
+            return None;
+        }
+        let fresh = !self.rooms.contains_key(&video);
+        let room = self.rooms.entry(video.clone()).or_insert_with(|| Room::new(&self.plan, &film, video.clone(), now));
+        room.hold(film, now);
+        if fresh && !self.down {
+            let _ = self.out.send(room.join(&self.plan, Vec::new()));
+        }
+        Some(video)
+    }
+
+    /// Shares a video no more.
+    fn drop_video(&mut self, video: &str) {
+        if self.rooms.contains_key(video) {
+            let _ = self.out.send(ToServer::Leave { video: video.to_owned() });
+            self.part(video);
         }
     }
 
@@ -354,7 +365,8 @@ impl Driver {
             && let Some(link) = self.links.get_mut(&id)
         {
             if link.name.conn == conn {
-                if let Ok(sdp) = link.restarted(sdp, now) {
+                if let Ok(answer) = link.restarted(sdp, now) {
+                    let sdp = self.plan.signed(self.rooms.get(&video), link, answer);
                     let _ = self.out.send(ToServer::Answer { video, to, conn, sdp });
                     self.dirty.insert(id);
                 } else {
@@ -373,7 +385,8 @@ impl Driver {
             return;
         }
         match Link::answer(name, sdp, &self.common(), now) {
-            Ok((link, sdp)) => {
+            Ok((link, answer)) => {
+                let sdp = self.plan.signed(self.rooms.get(&video), &link, answer);
                 let _ = self.out.send(ToServer::Answer { video, to, conn, sdp });
                 self.insert(link);
             }
@@ -456,6 +469,9 @@ impl Driver {
             self.net.send(transmit.source, transmit.destination, &transmit.contents);
         }
         let Some(room) = self.rooms.get_mut(&link.name.video) else { return };
+        if let Some(edge) = &self.plan.edge {
+            edge.count(std::mem::take(&mut link.uncounted));
+        }
         if went > 0 {
             self.counts.sent.fetch_add(went as u64, Ordering::Relaxed);
             room.swarm.buffered(millis, Peer(id), u32::try_from(link.unsent).unwrap_or(u32::MAX));
@@ -523,7 +539,7 @@ impl Driver {
                         let range = offset as usize..(offset + len) as usize;
                         let frame = room.frame(millis, &header, object, piece, range);
                         if let (Some(frame), Some(link)) = (frame, self.links.get_mut(&peer.0)) {
-                            link.send_frame(frame);
+                            link.send_frame(frame, room.is_init(object));
                             self.dirty.insert(peer.0);
                         }
                     }

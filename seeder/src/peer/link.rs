@@ -10,6 +10,7 @@ use std::{
 use marea_swarm::{
     proof::{Fingerprint, Role},
     sdp::{CandidateFilter, MAX_CANDIDATES, check_sdp},
+    wire::FRAME_HEADER_LEN,
 };
 use str0m::{
     Candidate, Event, Input, Output, Rtc, RtcConfig,
@@ -87,9 +88,12 @@ pub(super) struct Link {
     control: VecDeque<Vec<u8>>,
     /// Bytes of `control`.
     queued: usize,
-    frames: VecDeque<Vec<u8>>,
+    /// Frames of media, and whether they are of an init section.
+    frames: VecDeque<(Vec<u8>, bool)>,
     /// Bytes of `frames`.
     pub(super) unsent: usize,
+    /// Bytes of media that were handed to the stack and not yet counted: of segments, of init sections.
+    pub(super) uncounted: [u64; 2],
     /// Bytes given to the stack in all, and those of them that have arrived.
     written: u64,
     arrived: u64,
@@ -160,6 +164,7 @@ impl Link {
             queued: 0,
             frames: VecDeque::new(),
             unsent: 0,
+            uncounted: [0; 2],
             written: 0,
             arrived: 0,
             progress: now,
@@ -266,10 +271,10 @@ impl Link {
         }
     }
 
-    /// Queues a message of the `data` channel.
-    pub(super) fn send_frame(&mut self, bytes: Vec<u8>) {
+    /// Queues a message of the `data` channel; `init`: of an init section.
+    pub(super) fn send_frame(&mut self, bytes: Vec<u8>, init: bool) {
         self.unsent += bytes.len();
-        self.frames.push_back(bytes);
+        self.frames.push_back((bytes, init));
     }
 
     /// Ends it, as far as possible in good order.
@@ -341,9 +346,9 @@ impl Link {
         }
         let buffered = self.buffered();
         self.measure(now, buffered);
-        let (index, message) = match (self.control.front(), self.frames.front()) {
-            (Some(message), _) => (0, message),
-            (None, Some(frame)) if *budget > 0.0 && buffered + frame.len() <= self.window => (1, frame),
+        let (index, message, init) = match (self.control.front(), self.frames.front()) {
+            (Some(message), _) => (0, message, false),
+            (None, Some((frame, init))) if *budget > 0.0 && buffered + frame.len() <= self.window => (1, frame, *init),
             _ => return false,
         };
         let Some(mut channel) = self.rtc.channel(self.channels[index]) else { return false };
@@ -361,6 +366,7 @@ impl Link {
         } else {
             self.frames.pop_front();
             self.unsent -= len;
+            self.uncounted[usize::from(init)] += len.saturating_sub(FRAME_HEADER_LEN) as u64;
             *budget -= len as f64;
         }
         true

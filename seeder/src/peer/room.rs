@@ -27,6 +27,8 @@ use crate::{
 pub(super) struct Room {
     /// Announce id.
     video: String,
+    /// Video id as written.
+    pub(super) id: String,
     pub(super) swarm: Swarm,
     parts: HashMap<Object, Part>,
     texts: HashMap<String, PathBuf>,
@@ -56,6 +58,7 @@ impl Room {
         let swarm = Swarm::new(&film.video, kind, config, &random(), now);
         Self {
             video,
+            id: film.video.clone(),
             swarm,
             parts: HashMap::new(),
             texts: HashMap::new(),
@@ -93,6 +96,11 @@ impl Room {
     pub(super) fn give_text(&mut self, now: Millis, peer: Peer, name: &str) {
         let text = self.texts.get(name).and_then(|path| fs::read(path).ok());
         self.swarm.give_text(now, peer, name, text.as_deref());
+    }
+
+    /// Whether an object is an init section, as far as that is known.
+    pub(super) fn is_init(&self, object: Object) -> bool {
+        self.parts.get(&object).is_some_and(|part| part.init)
     }
 
     /// A FRAME message; None if the disk does not have it any more, which neighbours are told.

@@ -40,6 +40,8 @@ pub(crate) struct Part {
     size: u64,
     /// The hashes of its pieces.
     pub(crate) list: Vec<Cv>,
+    /// It is an init section, as far as that is known.
+    pub(crate) init: bool,
 }
 
 impl Part {
@@ -66,7 +68,12 @@ impl Part {
                 hashed.list
             }
         };
-        Ok(Self { locator: locator.clone(), path: path.into(), start, size, list })
+        Ok(Self::new(locator, path, (start, size), list, false))
+    }
+
+    /// The object of this many bytes (from the first) that lies at `path` and has this list.
+    pub(crate) fn new(locator: &Locator, path: &Path, (start, size): (u64, u64), list: Vec<Cv>, init: bool) -> Self {
+        Self { locator: locator.clone(), path: path.into(), start, size, list, init }
     }
 
     /// A piece, checked: what the disk has changed never leaves it.

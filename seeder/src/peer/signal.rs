@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::Uri;
+use marea_signaling::Signaling;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::mpsc,
@@ -14,7 +15,7 @@ use url::Url;
 
 use super::random;
 use crate::{
-    config::{SIGNALING_RETRY, SIGNALING_SILENCE},
+    config::{SIGNALING_BURST, SIGNALING_PACE, SIGNALING_RETRY, SIGNALING_SILENCE},
     doctor::dial::{Stream, dial},
 };
 
@@ -195,12 +196,19 @@ pub(super) enum News {
     Heard(Box<FromServer>),
 }
 
+/// Where signaling is.
+pub(super) enum Place {
+    At(Url),
+    /// In this process.
+    Here(Signaling),
+}
+
 /// Keeps a socket open for as long as the other ends of the channels live. What is to be sent while there is none is dropped:
 /// after [`News::Up`] all is said anew.
-pub(super) async fn run(url: Url, mut out: mpsc::UnboundedReceiver<ToServer>, news: mpsc::UnboundedSender<News>) {
+pub(super) async fn run(place: Place, mut out: mpsc::UnboundedReceiver<ToServer>, news: mpsc::UnboundedSender<News>) {
     let mut wait = SIGNALING_RETRY.0;
     loop {
-        let reason = match connect(&url).await {
+        let reason = match connect(&place).await {
             Ok(mut socket) => {
                 wait = SIGNALING_RETRY.0;
                 while out.try_recv().is_ok() {}
@@ -227,7 +235,14 @@ pub(super) async fn run(url: Url, mut out: mpsc::UnboundedReceiver<ToServer>, ne
 
 type Socket = WebSocketStream<Box<dyn Stream>>;
 
-async fn connect(url: &Url) -> Result<Socket, String> {
+async fn connect(place: &Place) -> Result<Socket, String> {
+    let url = match place {
+        Place::At(url) => url,
+        Place::Here(signaling) => {
+            let stream: Box<dyn Stream> = Box::new(signaling.connect().ok_or("this server is leaving")?);
+            return Ok(ClientBuilder::new().take_over(stream));
+        }
+    };
     let uri: Uri = url.as_str().parse().map_err(|_| format!("{url} is no URL"))?;
     let stream = dial(url).await.map_err(|error| error.to_string())?;
     let upgrade = timeout(SIGNALING_SILENCE, ClientBuilder::from_uri(uri).connect_on(stream)).await;
@@ -242,7 +257,9 @@ async fn talk(
     news: &mpsc::UnboundedSender<News>,
 ) -> Option<String> {
     let mut until: Option<Instant> = None;
+    let mut pace = Pace { left: SIGNALING_BURST, at: Instant::now() };
     loop {
+        let free = pace.free();
         tokio::select! {
             message = timeout(SIGNALING_SILENCE, socket.next()) => {
                 let message = match message {
@@ -261,7 +278,7 @@ async fn talk(
                     None => {}
                 }
             }
-            message = out.recv() => {
+            message = out.recv(), if free => {
                 // Several at once go out as one write.
                 let mut next = Some(message?);
                 while let Some(message) = next {
@@ -270,16 +287,34 @@ async fn talk(
                     if let Err(error) = socket.feed(Message::text(text)).await {
                         return Some(error.to_string());
                     }
-                    next = out.try_recv().ok();
+                    pace.left -= 1.0;
+                    next = if pace.free() { out.try_recv().ok() } else { None };
                 }
                 if let Err(error) = socket.flush().await {
                     return Some(error.to_string());
                 }
             }
+            () = sleep(Duration::from_secs(1)), if !free => {}
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
                 return Some("the server is leaving".to_owned());
             }
         }
+    }
+}
+
+/// What a socket may say: signaling drops what comes faster than it allows, and a library has many videos to join.
+struct Pace {
+    left: f64,
+    at: Instant,
+}
+
+impl Pace {
+    /// Whether a message may go now.
+    fn free(&mut self) -> bool {
+        let now = Instant::now();
+        let earned = SIGNALING_PACE * now.duration_since(self.at).as_secs_f64();
+        (self.left, self.at) = ((self.left + earned).min(SIGNALING_BURST), now);
+        self.left >= 1.0
     }
 }
 

@@ -7,6 +7,7 @@ mod counters;
 mod delta;
 mod deploy;
 mod doctor;
+mod edge;
 mod faults;
 mod hot;
 mod http;

@@ -7,9 +7,12 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use http::Request;
-use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncReadExt, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    time::timeout,
+};
 use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
 
 use super::{
@@ -26,7 +29,12 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes gathered before they are written to the socket.
 const FLUSH_THRESHOLD: usize = 8 * 1024;
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
+/// What a WebSocket runs over: a connection from outside, or from this very process.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+type Socket<S> = WebSocketStream<S>;
 
 /// How a connection ended.
 enum End {
@@ -53,20 +61,33 @@ pub(super) async fn serve<C: Core>(
         Ok(Err(error)) => return tracing::debug!(%error, "the connection ended before it was a WebSocket"),
         Err(_) => return tracing::debug!("the connection did not become a WebSocket in time"),
     };
-    let socket: Socket = ServerBuilder::new()
-        .config(Config::default().flush_threshold(FLUSH_THRESHOLD))
-        .limits(Limits::default().max_payload_len(Some(C::MAX_MESSAGE)))
-        .serve(TokioIo::new(upgraded));
+    let stream = TokioIo::new(upgraded);
     if allowed {
-        let (id, receiver) = hub.open(inner.clock.now(), client);
-        talk(&inner, &hub, socket, id, receiver).await;
+        serve_stream((inner, hub), stream, client).await;
     } else {
-        refuse_origin::<C>(&inner, socket).await;
+        refuse_origin::<C>(&inner, socket::<C, _>(stream)).await;
     }
     drop(seat);
 }
 
-async fn refuse_origin<C: Core>(inner: &Inner, mut socket: Socket) {
+/// Serves a connection that is a WebSocket already.
+pub(super) async fn serve_stream<C: Core>(
+    (inner, hub): (Arc<Inner>, Arc<Hub<C>>),
+    stream: impl Stream,
+    client: Client,
+) {
+    let (id, receiver) = hub.open(inner.clock.now(), client);
+    talk(&inner, &hub, socket::<C, _>(stream), id, receiver).await;
+}
+
+fn socket<C: Core, S: Stream>(stream: S) -> Socket<S> {
+    ServerBuilder::new()
+        .config(Config::default().flush_threshold(FLUSH_THRESHOLD))
+        .limits(Limits::default().max_payload_len(Some(C::MAX_MESSAGE)))
+        .serve(stream)
+}
+
+async fn refuse_origin<C: Core>(inner: &Inner, mut socket: Socket<impl Stream>) {
     inner.metrics.reject(ErrorCode::OriginRefused.as_str());
     let say = async {
         socket.send(Message::text(C::origin_refusal())).await?;
@@ -75,7 +96,13 @@ async fn refuse_origin<C: Core>(inner: &Inner, mut socket: Socket) {
     let _ = timeout(defaults::WRITE_TIMEOUT, say).await;
 }
 
-async fn talk<C: Core>(inner: &Inner, hub: &Hub<C>, mut socket: Socket, id: ConnectionId, mut receiver: Receiver) {
+async fn talk<C: Core>(
+    inner: &Inner,
+    hub: &Hub<C>,
+    mut socket: Socket<impl Stream>,
+    id: ConnectionId,
+    mut receiver: Receiver,
+) {
     let cut = receiver.cut.clone();
     let end = tokio::select! {
         end = converse(inner, hub, &mut socket, id, &mut receiver) => end,
@@ -96,7 +123,7 @@ async fn talk<C: Core>(inner: &Inner, hub: &Hub<C>, mut socket: Socket, id: Conn
 }
 
 /// Writes what is queued and reads on in vain: ending TCP with something unread would destroy our last words.
-async fn linger(socket: &mut Socket) -> Result<(), Error> {
+async fn linger(socket: &mut Socket<impl Stream>) -> Result<(), Error> {
     while let Some(Ok(_)) = socket.next().await {}
     let mut buffer = [0; 4096];
     while socket.get_mut().read(&mut buffer).await? > 0 {}
@@ -104,7 +131,7 @@ async fn linger(socket: &mut Socket) -> Result<(), Error> {
 }
 
 /// Closes and waits for the other side's close.
-async fn say_goodbye(socket: &mut Socket, code: CloseCode, reason: &str) -> Result<(), Error> {
+async fn say_goodbye(socket: &mut Socket<impl Stream>, code: CloseCode, reason: &str) -> Result<(), Error> {
     socket.send(Message::close(Some(code), reason)).await?;
     while let Some(message) = socket.next().await {
         message?;
@@ -116,7 +143,7 @@ async fn say_goodbye(socket: &mut Socket, code: CloseCode, reason: &str) -> Resu
 async fn converse<C: Core>(
     inner: &Inner,
     hub: &Hub<C>,
-    socket: &mut Socket,
+    socket: &mut Socket<impl Stream>,
     id: ConnectionId,
     receiver: &mut Receiver,
 ) -> End {
@@ -202,7 +229,7 @@ fn hear<C: Core>(inner: &Inner, hub: &Hub<C>, id: ConnectionId, message: &Messag
 /// Writes what is queued and flushes it.
 async fn write(
     inner: &Inner,
-    socket: &mut Socket,
+    socket: &mut Socket<impl Stream>,
     first: Queued,
     receiver: &mut Receiver,
 ) -> Result<Option<End>, Error> {

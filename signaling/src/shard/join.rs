@@ -29,7 +29,8 @@ impl Shard {
             return Err(ErrorCode::VideoUnknown);
         }
         let joined = connection.videos.get(&video).copied();
-        if joined.is_none() && connection.videos.len() >= defaults::MAX_VIDEOS {
+        let most = if join.kind == Kind::Viewer { defaults::MAX_VIDEOS } else { defaults::MAX_SEEDER_VIDEOS };
+        if joined.is_none() && connection.videos.len() >= most {
             return Err(ErrorCode::TooManyVideos);
         }
         let address = connection.client.address;
@@ -56,6 +57,9 @@ impl Shard {
             sharing => {
                 self.seat(now, id, video, peer, (join.kind, admitted), alias, out);
                 if let Some(swarm) = self.swarms.get_mut(&video) {
+                    if let Some(member) = swarm.members.get_mut(&peer) {
+                        member.edges_only = join.edges_only;
+                    }
                     swarm.state(now, peer, join.want, join.pos);
                     swarm.connect(now, peer, &join.connected);
                 }
@@ -66,6 +70,9 @@ impl Shard {
                 self.welcome(now, id, video, peer, sharing, out);
                 self.tell_viewers(now, video, out);
                 self.fill(now, video, peer, out);
+                if join.kind == Kind::Edge {
+                    self.fill_edges_only(now, video, out);
+                }
             }
         }
         Ok(())

@@ -25,6 +25,8 @@ pub(super) struct Seeker {
     pub(super) at: At,
     /// The autonomous system that it is in, if known.
     pub(super) asn: Option<u32>,
+    /// It meets edges only.
+    pub(super) edges_only: bool,
 }
 
 /// Where a peer is.
@@ -58,6 +60,17 @@ impl Shard {
         self.fill_from(now, video, peer, true, out);
     }
 
+    /// An edge has come: those who meet nobody else are told of it, since it is not told of them.
+    pub(super) fn fill_edges_only(&mut self, now: Millis, video: AnnounceId, out: &mut Outbox) {
+        let Some(swarm) = self.swarms.get(&video) else { return };
+        let waits = |peer: &&PeerId| swarm.members.get(peer).is_some_and(|member| member.edges_only);
+        // The others have their turn within half a minute.
+        let waiting: Vec<PeerId> = swarm.open.iter().filter(waits).take(defaults::SAMPLE).copied().collect();
+        for peer in waiting {
+            self.fill_here(now, video, peer, out);
+        }
+    }
+
     /// As [`Self::fill`], from this node alone.
     pub(super) fn fill_here(&mut self, now: Millis, video: AnnounceId, peer: PeerId, out: &mut Outbox) {
         self.fill_from(now, video, peer, false, out);
@@ -75,6 +88,7 @@ impl Shard {
             pos: member.position(now),
             at: At::Here(member.address),
             asn: member.asn,
+            edges_only: member.edges_only,
         };
         let spread = self.rng.below(defaults::RETRY_MS as usize / 8) as Millis;
         self.set_retry(video, peer, Some(now + defaults::RETRY_MS + spread));
@@ -84,7 +98,7 @@ impl Shard {
         }
         // A network that has met enough strangers stays by itself for a while.
         let everywhere = everywhere && self.networks_allow(now, seeker.at, None);
-        let mut nodes = if everywhere { self.draw_nodes(video, seeker.kind, count, true) } else { Vec::new() };
+        let mut nodes = if everywhere { self.draw_nodes(video, &seeker, count, true) } else { Vec::new() };
         let asked: usize = nodes.iter().map(|(_, count)| *count as usize).sum();
         let mut candidates = self.candidates(now, video, &seeker, false, &[]);
         if candidates.is_empty() {
@@ -93,7 +107,7 @@ impl Shard {
         let picks = self.pick(candidates, count - asked);
         if everywhere {
             // What this node does not have, others may.
-            nodes.extend(self.draw_nodes(video, seeker.kind, count - asked - picks.len(), false));
+            nodes.extend(self.draw_nodes(video, &seeker, count - asked - picks.len(), false));
             if !nodes.is_empty() {
                 self.ask(now, video, peer, &nodes, out);
             }
@@ -150,7 +164,9 @@ impl Shard {
         let mut sampled: Vec<PeerId> = sample(swarm.open.len(), defaults::SAMPLE, |bound| self.rng.below(bound))
             .map(|slot| swarm.open[slot])
             .collect();
-        if !swarm.seeders.is_empty() && swarm.open.len() > defaults::SAMPLE {
+        if seeker.edges_only {
+            sampled = swarm.seeders.iter().copied().collect();
+        } else if !swarm.seeders.is_empty() && swarm.open.len() > defaults::SAMPLE {
             let skip = self.rng.below(swarm.seeders.len());
             for seeder in swarm.seeders.iter().skip(skip).take(2) {
                 if !sampled.contains(seeder) {
@@ -169,7 +185,8 @@ impl Shard {
                         || hourly.is_some_and(|connection| connection.pairings.available(now) >= 1.0);
                     let both_seed = member.kind != Kind::Viewer && seeker.kind != Kind::Viewer;
                     let networks = self.networks_allow(now, seeker.at, member.address);
-                    member.open_slot.is_some() && may && !both_seed && networks
+                    let met = !member.edges_only && (member.kind == Kind::Edge || !seeker.edges_only);
+                    member.open_slot.is_some() && met && may && !both_seed && networks
                 })
         };
         sampled.retain(fits);

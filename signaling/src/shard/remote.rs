@@ -133,13 +133,24 @@ impl Shard {
 
     /// Draws the nodes of which `count` peers are asked for: each member of the swarm, wherever it is, is equally likely.
     /// Without `here` this node's own are no choice.
-    pub(super) fn draw_nodes(&mut self, video: AnnounceId, kind: Kind, count: usize, here: bool) -> Vec<(NodeId, u32)> {
+    pub(super) fn draw_nodes(
+        &mut self,
+        video: AnnounceId,
+        seeker: &Seeker,
+        count: usize,
+        here: bool,
+    ) -> Vec<(NodeId, u32)> {
         let reachable = self.nodes.as_ref().is_some_and(|nodes| nodes.reachable);
         let Some(swarm) = self.swarms.get(&video).filter(|_| reachable) else { return Vec::new() };
         let of_use = |&(viewers, seeders): &(u32, u32)| {
-            viewers as usize + if kind == Kind::Viewer { seeders as usize } else { 0 }
+            let (viewers, seeders) = (viewers as usize, seeders as usize);
+            match seeker.kind {
+                _ if seeker.edges_only => seeders,
+                Kind::Viewer => viewers + seeders,
+                Kind::Mirror | Kind::Edge => viewers,
+            }
         };
-        let own = if here { of_use(&swarm.own_numbers()).saturating_sub(1) } else { 0 };
+        let own = if here { of_use(&swarm.own_numbers()).saturating_sub(usize::from(!seeker.edges_only)) } else { 0 };
         let total = own + swarm.elsewhere.values().map(of_use).sum::<usize>();
         let mut drawn: Vec<(NodeId, u32)> = Vec::new();
         for _ in 0..count {
@@ -177,7 +188,8 @@ impl Shard {
         let (coming, until) = member.asked;
         member.asked = (if now < until { coming + total } else { total }, now + defaults::ASK_MS);
         let place = member.address.and_then(|address| Some(self.nodes.as_ref()?.place(address)));
-        let stranger = Stranger { peer, kind: member.kind, pos: member.position(now), place, asn: member.asn };
+        let (kind, edges_only) = (member.kind, member.edges_only);
+        let stranger = Stranger { peer, kind, pos: member.position(now), place, asn: member.asn, edges_only };
         let except: Vec<PeerId> = member.unknown.iter().copied().collect();
         for (node, count) in nodes {
             let ask = NodeMessage::Ask { video, peer: stranger, count: *count, except: except.clone() };
@@ -195,13 +207,13 @@ impl Shard {
         count: u32,
         except: &[PeerId],
     ) -> Vec<FoundPeer> {
-        let Stranger { peer, kind, pos, place, asn } = stranger;
+        let Stranger { peer, kind, pos, place, asn, edges_only } = stranger;
         let here = |swarm: &super::swarm::Swarm| swarm.members.contains_key(&peer);
         // Members of a node that drains are about to leave it.
         if self.draining || self.swarms.get(&video).is_none_or(here) {
             return Vec::new();
         }
-        let seeker = Seeker { peer, kind, pos, at: At::Elsewhere(place), asn };
+        let seeker = Seeker { peer, kind, pos, at: At::Elsewhere(place), asn, edges_only };
         let mut candidates = self.candidates(now, video, &seeker, false, except);
         if candidates.is_empty() {
             candidates = self.candidates(now, video, &seeker, true, except);
@@ -247,9 +259,11 @@ impl Shard {
         let came = u32::try_from(found.len()).unwrap_or(u32::MAX);
         member.asked.0 = if empty { 0 } else { member.asked.0.saturating_sub(came) };
         let connection = member.connection;
+        // A node of before does not know that it meets edges only.
+        let edges_only = member.edges_only;
         let (mut peers, mut places) = (Vec::with_capacity(found.len()), Vec::new());
         for FoundPeer { peer: other, kind, near, place } in found {
-            if swarm.members.contains_key(&other) {
+            if swarm.members.contains_key(&other) || edges_only && kind != Kind::Edge {
                 continue;
             }
             swarm.meet(other, Remote::new(node, place));

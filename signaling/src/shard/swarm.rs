@@ -44,6 +44,8 @@ pub(super) struct Member {
     pub(super) kind: Kind,
     pub(super) address: Option<IpAddr>,
     pub(super) asn: Option<u32>,
+    /// It meets edges only, and nobody is told of it.
+    pub(super) edges_only: bool,
     /// How many further peers it asked for, and when it said so.
     pub(super) want: u32,
     pub(super) stated_at: Millis,
@@ -116,6 +118,7 @@ impl Member {
             kind,
             address,
             asn: None,
+            edges_only: false,
             want: 0,
             stated_at: now,
             pos: None,

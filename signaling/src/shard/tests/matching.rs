@@ -237,3 +237,29 @@ fn strangers_come_before_those_with_whom_it_failed() {
     let again: Vec<String> = [bed.matches(a), bed.matches(b)].concat();
     assert!(!again.is_empty() && again.iter().all(|peer| *peer != c_peer), "{again:?}");
 }
+
+#[test]
+fn who_meets_edges_only_is_told_of_them_and_nobody_is_told_of_it() {
+    let mut bed = Bed::new();
+    let only = json!({"peers": "edge"});
+    let edge = |bed: &mut Bed| {
+        let id = bed.open();
+        let joined = bed.join_with(id, "tide", 8, &json!({"kind": "edge"}));
+        (id, peer_of(&joined))
+    };
+    let (_, first) = edge(&mut bed);
+    let mirror = bed.open();
+    bed.join_with(mirror, "tide", 8, &json!({"kind": "mirror"}));
+    let (viewer, _) = bed.viewer("tide", 8);
+    let shy = bed.open();
+    let shy_peer = peer_of(&bed.join_with(shy, "tide", 8, &only));
+    assert_eq!(bed.matches(shy), [first], "no viewer and no mirror");
+    let (late, _) = bed.viewer("tide", 8);
+    let (edge_late, second) = edge(&mut bed);
+    assert_eq!(bed.matches(shy), [second], "at once, since the edge is not told of it");
+    bed.advance(120_000);
+    for id in [viewer, late, mirror, edge_late] {
+        bed.update(id, "tide", 8);
+        assert!(!bed.matches(id).contains(&shy_peer));
+    }
+}
