@@ -444,7 +444,7 @@ pub const LAYERS: Layers = Layers {
             example: "3480",
             help: "UDP port on which this server also gives the videos of --root over WebRTC, as a peer of kind edge: for pages \
                    that cannot reach it by HTTP, and for viewers who meet nobody else (with --key). Off by default: such a \
-                   byte costs the server as much as one by HTTP, and about five times the CPU.",
+                   byte costs the server as much as one by HTTP, and many times the CPU.",
         },
         Setting {
             key: "peer-key",

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use crate::{ids::AnnounceId, sharing::SharingRules, token::TokenRules};
+use crate::{ids::AnnounceId, sharing::SharingRules, token::TokenRules, turn::Turn};
 
 /// Which videos this server matches.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,8 @@ pub struct Rules {
     pub tokens: TokenRules,
     /// What the site asks of its viewers.
     pub sharing: SharingRules,
+    /// A relay for those who meet edges only.
+    pub turn: Option<Turn>,
 }
 
 /// A set of announce ids that is shared: clones see each other's changes. Taking an id out refuses new joins;

@@ -16,6 +16,7 @@ use crate::{
     service::Policy,
     sharing::{NamedRule, SharingRules, VideoRule},
     token::{TokenKey, TokenRules},
+    turn::{Turn, TurnError},
 };
 
 /// What a [`crate::server::Server`] is started with. [`crate::defaults::LAYERS`] says what each means.
@@ -86,7 +87,7 @@ impl Config {
                 trusted_proxies: values.parse_list("trusted-proxy")?,
                 asn: values.text("asn-db").map(|path| asn(values, path)).transpose()?,
                 public_host: values.text("public-url").map(|url| public_host(values, url)).transpose()?,
-                rules: Rules { tokens: tokens(values)?, sharing: sharing(values)? },
+                rules: Rules { tokens: tokens(values)?, sharing: sharing(values)?, turn: turn(values)? },
             },
         })
     }
@@ -139,6 +140,20 @@ fn tokens(values: &Values) -> Result<TokenRules, ConfigError> {
         return Err(values.refuse("require-token", "needs a `token-key` to check tokens with"));
     }
     Ok(TokenRules { keys, peer_keys: values.parse_list("peer-key")?, required })
+}
+
+fn turn(values: &Values) -> Result<Option<Turn>, ConfigError> {
+    match (values.list("turn"), values.text("turn-secret")) {
+        ([], None) => Ok(None),
+        ([], Some(_)) => Err(values.refuse("turn", "is missing: name the server whose secret `turn-secret` is")),
+        (_, None) => {
+            Err(values.refuse("turn-secret", "is missing: name a file with the secret of the server in `turn`"))
+        }
+        (urls, Some(path)) => Turn::read(urls, Path::new(path)).map(Some).map_err(|error| {
+            let key = if matches!(error, TurnError::Url(_)) { "turn" } else { "turn-secret" };
+            values.refuse(key, error.to_string())
+        }),
+    }
 }
 
 fn sharing(values: &Values) -> Result<SharingRules, ConfigError> {
@@ -217,6 +232,26 @@ mod tests {
         for wrong in ["http://a", "/nowhere/redis"] {
             let error = load(&["--redis", wrong]).unwrap_err().to_string();
             assert!(error.contains("redis"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_turn_server_needs_its_secret() {
+        assert!(load(&[]).unwrap().policy.rules.turn.is_none());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "0123456789abcdef\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let urls = "turn:a.example:3478?transport=udp,turns:a.example:443?transport=tcp";
+        let turn = load(&["--turn", urls, "--turn-secret", path]).unwrap().policy.rules.turn.unwrap();
+        assert_eq!(turn.urls().join(","), urls);
+        for (wrong, key) in [
+            (&["--turn", urls][..], "turn-secret"),
+            (&["--turn-secret", path], "turn"),
+            (&["--turn", "stun:a.example", "--turn-secret", path], "turn"),
+            (&["--turn", urls, "--turn-secret", "/nowhere/turn"], "turn-secret"),
+        ] {
+            let error = load(wrong).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
         }
     }
 

@@ -138,6 +138,21 @@ pub const LAYERS: Layers = Layers {
                    of `token-key`, or run on this machine.",
         },
         Setting {
+            key: "turn",
+            shape: Shape::List,
+            default: Some(""),
+            example: "turn:turn.example:3478?transport=udp",
+            help: "URLs of a TURN server (coturn with `use-auth-secret`) for viewers who meet edges only, and for edges. Empty: \
+                   none. Never told to viewers who meet each other: a relayed byte costs the site twice.",
+        },
+        Setting {
+            key: "turn-secret",
+            shape: Shape::Text,
+            default: None,
+            example: "/etc/marea/turn.secret",
+            help: "File with the `static-auth-secret` of that server: credentials for two hours are made with it.",
+        },
+        Setting {
             key: "p2p",
             shape: Shape::Text,
             default: Some("on"),
@@ -312,6 +327,8 @@ pub const TICKET_MS: Millis = 24 * 3_600_000;
 pub const SALT_MS: Millis = 3_600_000;
 /// How long the servers in `ice` may be used, in seconds: a day, since no credential is among them.
 pub const ICE_TTL: u32 = 86_400;
+/// The same where a TURN server is among them: clients join again for the next salt within an hour, and get new credentials.
+pub const TURN_TTL: u32 = 7_200;
 
 // Several nodes.
 

@@ -64,6 +64,7 @@ mod ticket;
 pub mod tls;
 pub mod token;
 pub mod tracker;
+pub mod turn;
 
 pub use access::{Access, Catalogue, OriginRule, Origins, Rules};
 pub use address::{ClientAddress, Network};

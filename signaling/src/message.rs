@@ -472,10 +472,23 @@ pub struct MatchedPeer {
 }
 
 /// One entry of `ice`, as `RTCIceServer`.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct IceServer<'a> {
-    /// `stun:host:port`
-    pub urls: &'a str,
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum IceServer<'a> {
+    /// STUN.
+    Stun {
+        /// `stun:host:port`
+        urls: &'a str,
+    },
+    /// TURN.
+    Turn {
+        /// `turn:…`, `turns:…`
+        urls: &'a [String],
+        /// What the server is shown.
+        username: String,
+        /// See there.
+        credential: String,
+    },
 }
 
 /// What the site asks of its viewers: the strictest of this, the page and the viewer wins.

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use data_encoding::BASE64URL_NOPAD;
+
 use super::{Outbox, Send, Shard, Timer, swarm::Member};
 use crate::{
     address, defaults,
@@ -10,6 +12,7 @@ use crate::{
     sharing::Sharing,
     ticket::Resume,
     token::Bearer,
+    turn::Credentials,
 };
 
 impl Shard {
@@ -178,10 +181,20 @@ impl Shard {
         let Some(connection) = self.connections.get(&id) else { return };
         let swarm = self.swarms.get_mut(&video);
         let (viewers, seeders) = swarm.as_ref().map_or((0, 0), |swarm| swarm.numbers());
-        let mut admitted = None;
+        let (mut admitted, mut relayed) = (None, false);
         if let Some(member) = swarm.and_then(|swarm| swarm.members.get_mut(&peer)) {
             member.told = (viewers, seeders);
+            relayed = member.edges_only || member.kind == Kind::Edge;
             admitted = member.admitted.then_some(member.kind);
+        }
+        let mut ice: Vec<IceServer<'_>> = connection.client.stun.iter().map(|urls| IceServer::Stun { urls }).collect();
+        let turn = self.rules.turn.as_ref().filter(|_| relayed);
+        let ice_ttl = if turn.is_some() { defaults::TURN_TTL } else { defaults::ICE_TTL };
+        if let Some(turn) = turn {
+            // Nothing of the peer is in it, not even its id.
+            let name = BASE64URL_NOPAD.encode(&self.rng.bytes::<9>());
+            let Credentials { username, credential } = turn.credentials(now / 1_000 + u64::from(ice_ttl), &name);
+            ice.push(IceServer::Turn { urls: turn.urls(), username, credential });
         }
         let (salt, salt_until) = self.tickets.salt(&video, now);
         let message = ServerMessage::Joined {
@@ -192,8 +205,8 @@ impl Shard {
             seeders,
             salt,
             salt_until,
-            ice: connection.client.stun.iter().map(|urls| IceServer { urls }).collect(),
-            ice_ttl: defaults::ICE_TTL,
+            ice,
+            ice_ttl,
             policy: SwarmPolicy { p2p: sharing },
         };
         let (kind, text) = (message.kind(), message.to_text());

@@ -20,7 +20,7 @@ fn token(name: &str, kind: Kind, seconds: f64, prefix: Option<&str>) -> Value {
 
 fn tokens(required: bool) -> Rules {
     let tokens = TokenRules { keys: vec![key()], peer_keys: Vec::new(), required };
-    Rules { tokens, sharing: SharingRules::default() }
+    Rules { tokens, ..Rules::default() }
 }
 
 impl Bed {

@@ -263,3 +263,30 @@ fn who_meets_edges_only_is_told_of_them_and_nobody_is_told_of_it() {
         assert!(!bed.matches(id).contains(&shy_peer));
     }
 }
+
+#[test]
+fn a_relay_is_told_to_those_alone_who_meet_edges_only() {
+    let mut bed = Bed::new();
+    let turn = crate::turn::Turn::new(&["turn:turn.example:3478".to_owned()], &[7; 32]).unwrap();
+    let rules = Rules { turn: Some(turn), ..Rules::default() };
+    bed.run(|shard, now, out| shard.set_rules(now, rules, out));
+    let mut ice = |more: Value| {
+        let id = bed.open();
+        let joined = bed.join_with(id, "tide", 8, &more);
+        (joined["ice"].clone(), joined["iceTtl"].as_u64().unwrap())
+    };
+    let stun = json!([{"urls": "stun:a.example:4080"}]);
+    for other in [json!({}), json!({"kind": "mirror"}), json!({"peers": "all"})] {
+        assert_eq!(ice(other), (stun.clone(), 86_400));
+    }
+    let mut names = BTreeSet::new();
+    for mut told in [json!({"peers": "edge"}), json!({"kind": "edge"})].map(&mut ice) {
+        assert_eq!((&told.0[0], told.1), (&stun[0], 7_200));
+        assert_eq!(told.0[1]["urls"], json!(["turn:turn.example:3478"]));
+        let username = told.0[1]["username"].take();
+        let (until, name) = username.as_str().unwrap().split_once(':').unwrap();
+        assert_eq!(until.parse::<u64>().unwrap(), START / 1_000 + 7_200);
+        assert!(names.insert(name.to_owned()), "each has its own");
+        assert_eq!(told.0[1]["credential"].as_str().unwrap().len(), 28);
+    }
+}
