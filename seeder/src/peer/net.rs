@@ -100,8 +100,15 @@ impl Net {
     }
 
     fn bind(&mut self, ip: IpAddr) -> io::Result<()> {
-        let taken = udp(SocketAddr::new(ip, self.port));
-        let socket = Arc::new(if self.port == 0 { taken? } else { taken.or_else(|_| udp(SocketAddr::new(ip, 0)))? });
+        let socket = match udp(SocketAddr::new(ip, self.port)) {
+            Err(error) if self.port != 0 => {
+                // A firewall may let in that one only.
+                tracing::warn!(port = self.port, %error, "this UDP port is not to be had for WebRTC: another one is taken");
+                udp(SocketAddr::new(ip, 0))?
+            }
+            taken => taken?,
+        };
+        let socket = Arc::new(socket);
         let to = socket.local_addr()?;
         if self.port == 0 {
             self.port = to.port();
