@@ -117,11 +117,17 @@ pub const BUSY_PING_MS: Millis = 1_000;
 pub const BACK_OFF_MS: Millis = 3_000;
 /// Share by which the upload rate recovers each second.
 pub const RECOVERY: f64 = 0.1;
-/// The upload rate is never halved below this, in bytes per second (256 kbit/s).
+/// The upload rate is never halved below this, nor is the uplink believed to bear less, in bytes per second (256 kbit/s).
 pub const UPLOAD_FLOOR: f64 = 32_000.0;
-/// Shortest time over which the uplink is measured, in milliseconds. A line that takes half a piece sooner is wider than any
+/// Longest time of one sample of the uplink, in milliseconds: a few round trips.
+pub const UPLINK_SAMPLE_MS: Millis = 100;
+/// Time at work after which the uplink is known, in milliseconds. A line that took what there was sooner is wider than any
 /// default limit.
-pub const UPLINK_SAMPLE_MS: Millis = 40;
+pub const UPLINK_KNOWN_MS: f64 = 40.0;
+/// Time at work that a sample of the uplink is weighed against, in milliseconds: two samples of full length.
+pub const UPLINK_MEMORY_MS: f64 = 200.0;
+/// How much more a sample weighs that is faster than what is believed of the uplink.
+pub const UPLINK_FASTER: f64 = 10.0;
 /// A channel that took nothing for this long is stuck, in milliseconds.
 pub const STUCK_MS: Millis = 1_000;
 /// Our half of the uplink may be saved up for this long, in seconds: one segment's time, in which each is passed on once.

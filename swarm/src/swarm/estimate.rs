@@ -148,19 +148,37 @@ impl Rate {
 pub(crate) struct Uplink {
     /// It is a server's, there for nothing else: each neighbour's channel is the only measure of what it bears.
     whole: bool,
-    /// Bytes per second that left the channels while something waited in them; 0 while that is not known.
+    /// Bytes per second that leave the channels while something waits in them.
     measured: f64,
-    /// Since when something waits in the channels, and bytes that left them since.
-    busy: Option<(Millis, u64)>,
+    /// Milliseconds over which that was seen.
+    seen: f64,
+    stretch: Stretch,
     /// Ceiling in bytes per second: the configured one, less after delay.
     limit: f64,
     /// When the ceiling was halved last.
     halved: Millis,
     /// Bytes that the ceiling lets go now.
     tokens: f64,
-    /// Bytes that our half of the line lets go now.
+    /// Bytes that our half of the line lets go now; negative after a piece that was finished all the same.
     share: f64,
     at: Millis,
+}
+
+/// A time without a break in which something waits in the channels, whatever it is that waits: the line is at work.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stretch {
+    /// Tells it from others.
+    number: u32,
+    /// When it began, or the last sample of it was taken; and when bytes left last.
+    since: Millis,
+    until: Millis,
+    /// Bytes that left since.
+    left: u64,
+    /// Bytes in the channels, or just gone from them, that only filled the windows of connections: those take the first of
+    /// them whatever the line.
+    filling: u64,
+    /// When nothing waited any more.
+    emptied: Option<Millis>,
 }
 
 impl Uplink {
@@ -168,7 +186,8 @@ impl Uplink {
         Self {
             whole,
             measured: 0.0,
-            busy: None,
+            seen: 0.0,
+            stretch: Stretch::default(),
             limit: f64::INFINITY,
             halved: 0,
             tokens: 0.0,
@@ -179,12 +198,13 @@ impl Uplink {
 
     /// Bytes per second at which a queue empties.
     pub(crate) fn rate(&self) -> f64 {
-        if self.measured > 0.0 { self.limit.min(self.measured) } else { self.limit }
+        if self.measured() > 0.0 { self.limit.min(self.measured()) } else { self.limit }
     }
 
-    /// Whether a frame may go.
-    pub(crate) fn free(&self) -> bool {
-        self.tokens > 0.0 && self.share > 0.0
+    /// Whether a frame may go; `begun` says that it belongs to a piece of which some went. That is finished, and made up for
+    /// later: half a piece is of use to nobody, and nothing is learnt of a line from single frames.
+    pub(crate) fn free(&self, begun: bool) -> bool {
+        self.tokens > 0.0 && (begun || self.share > 0.0)
     }
 
     /// Bytes that may lie unsent in all channels together: a sixteenth of a second's worth, since all that the viewer does
@@ -192,7 +212,7 @@ impl Uplink {
     pub(crate) fn unsent(&self) -> u32 {
         if self.whole {
             u32::MAX
-        } else if self.measured > 0.0 {
+        } else if self.measured() > 0.0 {
             (self.rate() / 16.0) as u32
         } else {
             config::UNSENT_BYTES
@@ -202,7 +222,7 @@ impl Uplink {
 
     /// What the line bears in bytes per second, 0 if unknown.
     pub(crate) fn measured(&self) -> f64 {
-        self.measured
+        if self.seen >= config::UPLINK_KNOWN_MS { self.measured.max(config::UPLOAD_FLOOR) } else { 0.0 }
     }
 
     /// Earns tokens; `most` is the configured ceiling in bytes per second.
@@ -218,45 +238,67 @@ impl Uplink {
         self.tokens = (self.tokens + self.limit.min(1e12) * elapsed).min(burst);
         // Half of the line is everybody else's. Over a while, not at each moment: what is new is passed on in a burst, and
         // the queue that others meet is kept short by other means.
-        let half = self.measured / 2.0;
+        let half = self.measured() / 2.0;
         if half > 0.0 {
             self.share = (self.share + half * elapsed).min(half * config::SHARE_SECONDS);
         }
     }
 
     /// A frame went into a channel; `idle` says that nothing waited in any. What was left of earlier ones is gone then,
-    /// though nobody said so, and the time since says nothing of the line.
-    pub(crate) fn sent(&mut self, now: Millis, bytes: u32, idle: bool) {
+    /// though nobody may have said so, and the time since says nothing of the line. `filled` is the stretch in which this
+    /// channel got its first frame.
+    pub(crate) fn sent(&mut self, now: Millis, bytes: u32, idle: bool, filled: &mut u32) {
         self.tokens -= f64::from(bytes);
         self.share -= f64::from(bytes);
-        if idle {
-            self.busy = None;
+        // On a slow line frames go one by one: the next the moment that the last one is gone.
+        if idle && self.stretch.emptied != Some(now) {
+            self.sample();
+            let number = self.stretch.number.wrapping_add(1).max(1);
+            self.stretch = Stretch { number, since: now, until: now, ..Stretch::default() };
         }
-        self.busy.get_or_insert((now, 0));
+        self.stretch.emptied = None;
+        if std::mem::replace(filled, self.stretch.number) != self.stretch.number {
+            self.stretch.filling += u64::from(bytes);
+        }
     }
 
     /// Bytes left the channels; `waiting` says whether any are left in them.
     pub(crate) fn left(&mut self, now: Millis, bytes: u64, waiting: bool) {
-        let Some((since, left)) = self.busy.as_mut().filter(|_| !self.whole) else { return };
-        *left += bytes;
-        let elapsed = now.saturating_sub(*since);
-        if *left >= u64::from(PIECE_SIZE) / 2 {
-            let sample = *left as f64 * 1_000.0 / elapsed.max(1) as f64;
-            let nearer = 0.9 * self.measured + 0.1 * sample;
-            if elapsed >= config::UPLINK_SAMPLE_MS {
-                // A connection that begins is slower than the line: what was faster is nearer to the truth.
-                self.measured = sample.max(nearer);
-                self.busy = waiting.then_some((now, 0));
-                return;
-            }
-            if !waiting && self.measured > 0.0 {
-                // Too short to go by, but what is gone in no time refutes, time after time, a figure taken on a busy machine.
-                self.measured = self.measured.max(nearer);
-            }
+        let stretch = &mut self.stretch;
+        let filled = bytes.min(stretch.filling);
+        stretch.filling -= filled;
+        stretch.left += bytes - filled;
+        if bytes > 0 {
+            stretch.until = now;
         }
         if !waiting {
-            self.busy = None;
+            stretch.emptied.get_or_insert(now);
         }
+        if stretch.until >= stretch.since + config::UPLINK_SAMPLE_MS {
+            self.sample();
+        }
+    }
+
+    /// Believes what the stretch shows since the last sample, by its length.
+    fn sample(&mut self) {
+        let Stretch { since, until, left, .. } = self.stretch;
+        (self.stretch.since, self.stretch.left) = (until, 0);
+        if left == 0 || self.whole {
+            return;
+        }
+        let ms = (until.saturating_sub(since) as f64).max(1.0);
+        let rate = left as f64 * 1_000.0 / ms;
+        // A connection that begins, or ends at a slow line, is slower than ours: what was faster is nearer to the truth. But
+        // windows may take more than the first frame at once, so little is believed of what is far above.
+        let (rate, memory) = if rate < self.measured {
+            (rate, config::UPLINK_MEMORY_MS * config::UPLINK_FASTER)
+        } else if self.seen >= config::UPLINK_KNOWN_MS {
+            (rate.min(3.0 * self.measured()), config::UPLINK_MEMORY_MS)
+        } else {
+            (rate, config::UPLINK_MEMORY_MS)
+        };
+        self.measured += (rate - self.measured) * ms / (memory.min(self.seen) + ms);
+        self.seen += ms;
     }
 
     /// The line is full while we send `sent` bytes per second.
@@ -268,69 +310,179 @@ impl Uplink {
         }
     }
 
-    /// Milliseconds until it makes sense to try to send more.
-    pub(crate) fn wait(&self) -> Millis {
-        if self.free() {
+    /// Milliseconds until it makes sense to try to send more; `begun` as in [`Uplink::free`].
+    pub(crate) fn wait(&self, begun: bool) -> Millis {
+        if self.free(begun) {
             return config::BLOCKED_MS; // the channels are full, and report when they are not
         }
         let wait = |missing: f64, rate: f64| if missing < 0.0 { -missing * 1_000.0 / rate.max(1.0) } else { 0.0 };
-        wait(self.tokens, self.limit).max(wait(self.share, self.measured / 2.0)) as Millis + config::PUMP_MS
+        let share = if begun { 0.0 } else { wait(self.share, self.measured() / 2.0) };
+        wait(self.tokens, self.limit).max(share) as Millis + config::PUMP_MS
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
-    #[test]
-    fn half_of_a_narrow_line_is_used() {
-        let mut uplink = Uplink::new(0, false);
-        let mut sent = 0;
-        // A line of 100 kB/s that is asked for more than it has, for 100 s.
-        let mut line = 0.0f64;
-        for now in (0..100_000).step_by(10) {
-            uplink.refill(now, 1_250_000.0);
-            let left = line.min(1_000.0);
-            line -= left;
-            uplink.left(now, left as u64, line > 0.0);
-            while uplink.free() && line < f64::from(uplink.unsent()) {
-                uplink.sent(now, FRAME_PAYLOAD, line <= 0.0);
-                line += f64::from(FRAME_PAYLOAD);
-                sent += FRAME_PAYLOAD;
+    /// A line that some neighbours want all of, each by a connection whose window takes a frame from its channel at once.
+    struct Line {
+        uplink: Uplink,
+        now: Millis,
+        /// Frames on the line, by neighbour, and bytes of the first of them that are through.
+        wire: VecDeque<usize>,
+        through: f64,
+        /// Frames that wait in each channel.
+        waiting: Vec<u32>,
+        filled: Vec<u32>,
+        /// Whose turn it is, in frames.
+        turn: usize,
+    }
+
+    impl Line {
+        fn new(neighbours: usize) -> Self {
+            let (waiting, filled) = (vec![0; neighbours], vec![0; neighbours]);
+            let (uplink, wire) = (Uplink::new(0, false), VecDeque::new());
+            Self { uplink, now: 0, wire, through: 0.0, waiting, filled, turn: 0 }
+        }
+
+        fn report(&mut self) {
+            let waiting = self.waiting.iter().any(|&frames| frames > 0);
+            self.uplink.left(self.now, u64::from(FRAME_PAYLOAD), waiting);
+        }
+
+        /// Bytes that went out in `seconds` on a line of `rate` bytes per millisecond.
+        fn run(&mut self, seconds: u64, rate: f64) -> u32 {
+            let mut sent = 0;
+            for _ in 0..seconds * 1_000 {
+                self.now += 1;
+                self.uplink.refill(self.now, 1_250_000.0);
+                self.through += if self.wire.is_empty() { -self.through } else { rate };
+                while self.through >= f64::from(FRAME_PAYLOAD)
+                    && let Some(neighbour) = self.wire.pop_front()
+                {
+                    self.through -= f64::from(FRAME_PAYLOAD);
+                    if self.waiting[neighbour] > 0 {
+                        self.waiting[neighbour] -= 1;
+                        self.wire.push_back(neighbour);
+                        self.report();
+                    }
+                    self.pump(&mut sent);
+                }
+                self.pump(&mut sent);
+            }
+            sent
+        }
+
+        fn pump(&mut self, sent: &mut u32) {
+            loop {
+                let unsent = self.waiting.iter().sum::<u32>() * FRAME_PAYLOAD;
+                if unsent >= self.uplink.unsent() || !self.uplink.free(!self.turn.is_multiple_of(4)) {
+                    return;
+                }
+                let neighbour = self.turn / 4 % self.waiting.len();
+                self.turn += 1;
+                self.uplink.sent(self.now, FRAME_PAYLOAD, unsent == 0, &mut self.filled[neighbour]);
+                *sent += FRAME_PAYLOAD;
+                if self.wire.contains(&neighbour) {
+                    self.waiting[neighbour] += 1;
+                } else {
+                    self.wire.push_back(neighbour);
+                    self.report();
+                }
             }
         }
-        assert!((90_000.0..110_000.0).contains(&uplink.measured()), "{}", uplink.measured());
-        assert!((4_800_000..5_700_000).contains(&sent), "{sent} bytes in 100 s");
+    }
+
+    #[test]
+    fn half_of_a_narrow_line_is_used_however_many_want_it() {
+        for neighbours in [1, 2, 5, 10, 15] {
+            let mut line = Line::new(neighbours);
+            line.run(20, 100.0);
+            let sent = line.run(100, 100.0);
+            let measured = line.uplink.measured();
+            assert!((85_000.0..115_000.0).contains(&measured), "{neighbours} neighbours: {measured}");
+            assert!((4_250_000..5_750_000).contains(&sent), "{neighbours} neighbours: {sent} bytes in 100 s");
+        }
+    }
+
+    #[test]
+    fn a_line_that_becomes_faster_or_slower_is_measured_anew() {
+        for neighbours in [1, 5, 10] {
+            let mut line = Line::new(neighbours);
+            line.run(30, 30.0);
+            assert!(line.uplink.measured() < 40_000.0, "{neighbours} neighbours: {}", line.uplink.measured());
+            line.run(40, 1_500.0);
+            let measured = line.uplink.measured();
+            assert!((1_200_000.0..1_800_000.0).contains(&measured), "{neighbours} neighbours: {measured}");
+            let sent = line.run(30, 1_500.0);
+            assert!((18_000_000..27_000_000).contains(&sent), "{neighbours} neighbours: {sent} bytes in 30 s");
+            line.run(20, 60.0);
+            let measured = line.uplink.measured();
+            assert!((45_000.0..80_000.0).contains(&measured), "{neighbours} neighbours: {measured}");
+        }
+    }
+
+    #[test]
+    fn a_line_wider_than_the_ceiling_does_not_hold_it_down() {
+        let mut line = Line::new(4);
+        line.run(10, 20_000.0);
+        let sent = line.run(20, 20_000.0);
+        assert!((24_000_000..26_000_000).contains(&sent), "{sent} bytes in 20 s");
+    }
+
+    #[test]
+    fn a_slow_neighbour_is_not_taken_for_a_slow_line() {
+        let mut uplink = Uplink::new(0, false);
+        // Now to one at 800 bytes per millisecond, now to another at 200, for half a second each.
+        let mut filled = [0, 0];
+        for turn in 0..20 {
+            let (which, ms) = if turn % 2 == 0 { (0, 20) } else { (1, 80) };
+            let begin = turn * 1_000;
+            uplink.sent(begin, FRAME_PAYLOAD, true, &mut filled[which]);
+            for frame in 1..=500 / ms {
+                uplink.sent(begin + (frame - 1) * ms, FRAME_PAYLOAD, false, &mut filled[which]);
+                uplink.left(begin + frame * ms, u64::from(FRAME_PAYLOAD), true);
+            }
+            uplink.left(begin + 500, u64::from(FRAME_PAYLOAD), false);
+        }
+        assert!(uplink.measured() > 600_000.0, "{}", uplink.measured());
     }
 
     #[test]
     fn rests_between_small_sends_are_not_taken_for_a_slow_line() {
         let mut uplink = Uplink::new(0, false);
+        let mut filled = 0;
         for second in 0..60 {
             let now = second * 1_000;
             uplink.refill(now, 1_250_000.0);
-            // Two frames; the first is reported as gone, the short second one never.
-            uplink.sent(now, FRAME_PAYLOAD, true);
-            uplink.sent(now, FRAME_PAYLOAD / 2, false);
-            uplink.left(now + 5, u64::from(FRAME_PAYLOAD), true);
+            // Three frames; two are reported as gone, the short last one never.
+            uplink.sent(now, FRAME_PAYLOAD, true, &mut filled);
+            uplink.sent(now, FRAME_PAYLOAD, false, &mut filled);
+            uplink.sent(now, FRAME_PAYLOAD / 2, false, &mut filled);
+            uplink.left(now + 20, u64::from(2 * FRAME_PAYLOAD), true);
         }
-        assert_eq!(uplink.measured(), 0.0);
-        assert!(uplink.free());
+        assert!((700_000.0..900_000.0).contains(&uplink.measured()), "{}", uplink.measured());
+        assert!(uplink.free(false));
     }
 
     #[test]
     fn a_figure_taken_on_a_busy_machine_is_outgrown() {
         let mut uplink = Uplink::new(0, false);
         uplink.refill(0, 1_250_000.0);
-        uplink.sent(0, PIECE_SIZE, true);
-        uplink.left(1_000, u64::from(PIECE_SIZE), false);
-        assert!(uplink.measured() < 70_000.0);
-        for second in 2..12 {
-            let now = second * 1_000;
-            uplink.sent(now, PIECE_SIZE, true);
-            uplink.left(now + 10, u64::from(PIECE_SIZE), false);
-        }
-        assert!(uplink.measured() > 2_000_000.0, "{}", uplink.measured());
+        let mut filled = 0;
+        let mut piece = |now: Millis, ms: Millis| {
+            for frame in 0..4 {
+                uplink.sent(now, FRAME_PAYLOAD, frame == 0, &mut filled);
+            }
+            uplink.left(now + ms, u64::from(PIECE_SIZE), false);
+            uplink.measured()
+        };
+        assert!(piece(0, 1_000) < 70_000.0);
+        let after: Vec<f64> = (2..32).map(|second| piece(second * 1_000, 20)).collect();
+        assert!(after[29] > 1_500_000.0, "{after:?}");
     }
 
     #[test]

@@ -110,6 +110,8 @@ pub(crate) struct Neighbour {
     pub(crate) unsent: u32,
     /// When bytes left it last, or came into it when it was empty.
     pub(crate) drained_at: Millis,
+    /// Stretch of our uplink's work in which its channel was filled first; 0 for none.
+    pub(crate) filled: u32,
     pub(crate) up: Rate,
     /// Bytes sent to it in all.
     pub(crate) given: u64,
@@ -156,6 +158,7 @@ impl Neighbour {
             uploads_queued: VecDeque::new(),
             unsent: 0,
             drained_at: now,
+            filled: 0,
             up: Rate::default(),
             given: 0,
             requests_allowed: Allowance::new(config::MAX_REQUESTS_PER_SECOND, 2, now),
@@ -245,6 +248,11 @@ impl Neighbour {
     /// How long it may be silent while something is asked of it, in milliseconds.
     pub(crate) fn patience(&self) -> Millis {
         ((4.0 * self.rtt.high()) as Millis).max(config::SILENCE_MS) + config::UPLOAD_QUEUE_MS
+    }
+
+    /// Some of a piece went to it, and the rest is still to go.
+    pub(crate) fn upload_begun(&self) -> bool {
+        self.uploads_queued.front().is_some_and(|upload| upload.offset > 0)
     }
 
     /// Bytes waiting in its upload queue.

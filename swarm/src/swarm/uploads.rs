@@ -114,19 +114,21 @@ impl Swarm {
         self.tell_uplink();
         // All channels share one line: what lies in them is what the next frame waits for.
         let most = self.uplink.unsent();
-        while self.uplink.free() {
+        while let Some((peer, begun)) = self.next_upload() {
             let unsent = self.unsent();
-            let Some(peer) = self.next_upload().filter(|_| unsent < most) else { break };
+            if unsent >= most || !self.uplink.free(begun) {
+                break;
+            }
             self.send_frame(peer, unsent == 0);
         }
     }
 
-    /// Whose turn it is: who was begun with, else the next that waits and has room.
-    fn next_upload(&self) -> Option<Peer> {
+    /// Whose turn it is: who was begun with (`true`), else the next that waits and has room.
+    fn next_upload(&self) -> Option<(Peer, bool)> {
         let room = |n: &Neighbour| n.unsent + FRAME_PAYLOAD <= config::UNSENT_BYTES;
-        let begun = |n: &Neighbour| n.uploads_queued.front().is_some_and(|upload| upload.offset > 0);
         let waiting = self.neighbours.iter().filter(|(_, n)| !n.uploads_queued.is_empty() && room(n));
-        waiting.map(|(&peer, n)| ((!begun(n), Some(peer) <= self.upload_turn, peer), peer)).min().map(|(_, peer)| peer)
+        let turns = waiting.map(|(&peer, n)| (!n.upload_begun(), Some(peer) <= self.upload_turn, peer));
+        turns.min().map(|(fresh, _, peer)| (peer, !fresh))
     }
 
     /// Sends the next frame of a neighbour's queue, if there is any that is still of use; `idle` as in
@@ -165,7 +167,7 @@ impl Swarm {
             neighbour.unsent += len;
             neighbour.up.add(now, u64::from(len));
             neighbour.given += u64::from(len);
-            self.uplink.sent(now, len, idle);
+            self.uplink.sent(now, len, idle, &mut neighbour.filled);
             self.bytes.uploaded += u64::from(len);
             return;
         }
@@ -187,7 +189,8 @@ impl Swarm {
     /// When more may be sent without anything else happening.
     pub(super) fn next_pump(&self) -> Option<Millis> {
         let queued = self.neighbours.values().any(|n| !n.uploads_queued.is_empty());
-        queued.then(|| self.now + self.uplink.wait())
+        let begun = self.neighbours.values().any(Neighbour::upload_begun);
+        queued.then(|| self.now + self.uplink.wait(begun))
     }
 
     /// A round trip was measured. When most of those measured lately are above their minima it is our own line that is full,

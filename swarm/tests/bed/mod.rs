@@ -40,6 +40,8 @@ pub struct Link {
     pub rate: f64,
     /// Probability that a message needs one more round trip and a bit.
     pub loss: f64,
+    /// Bytes that a connection takes from its channel before they are on the wire.
+    pub window: u32,
 }
 
 pub struct Server {
@@ -105,7 +107,11 @@ pub struct Viewer {
     next_peer: u32,
     fetches: BTreeSet<Fetch>,
     trial_bodies: BTreeMap<Fetch, Vec<u8>>,
+    /// Bytes per millisecond, if not those of [`World::link`].
+    pub uplink: Option<f64>,
     uplink_free: f64,
+    /// When each of the last frames to each other viewer is on the wire, and its bytes.
+    leaving: BTreeMap<usize, VecDeque<(f64, u32)>>,
     /// Bytes of the `data` channel to each other viewer that are not on the wire yet.
     unsent: BTreeMap<usize, u32>,
     lie: Option<Lie>,
@@ -188,7 +194,7 @@ impl World {
             sequence: 0,
             viewers: Vec::new(),
             server: Server { files, latency: 30, rate: 2_500.0, up: true, sent: 0, requests: 0 },
-            link: Link { latency: 20, rate: 1_500.0, loss: 0.0 },
+            link: Link { latency: 20, rate: 1_500.0, loss: 0.0, window: 0 },
             playlist,
             connect_ms: 300,
             check_ms: 5,
@@ -256,7 +262,9 @@ impl World {
             next_peer: 0,
             fetches: BTreeSet::new(),
             trial_bodies: BTreeMap::new(),
+            uplink: None,
             uplink_free: 0.0,
+            leaving: BTreeMap::new(),
             unsent: BTreeMap::new(),
             lie,
             alive: false,
@@ -581,7 +589,7 @@ impl World {
             let lost = self.chance() < link.loss;
             let viewer = &mut self.viewers[from];
             let begin = viewer.uplink_free.max(self.now as f64);
-            viewer.uplink_free = begin + bytes.len() as f64 / link.rate;
+            viewer.uplink_free = begin + bytes.len() as f64 / viewer.uplink.unwrap_or(link.rate);
             let mut after = (viewer.uplink_free - self.now as f64) as Millis + link.latency;
             if lost {
                 after += 2 * link.latency + 200;
@@ -591,8 +599,14 @@ impl World {
                 let unsent = viewer.unsent.entry(to).or_default();
                 *unsent += len;
                 viewer.swarm.buffered(self.now, peer, *unsent);
-                let leaves = (viewer.uplink_free - self.now as f64) as Millis;
-                self.push(leaves, Event::Drained { from, to, len });
+                let leaving = viewer.leaving.entry(to).or_default();
+                leaving.push_back((viewer.uplink_free, len));
+                let mut leaves = self.now as f64;
+                while leaving.iter().map(|(_, len)| len).sum::<u32>() > link.window {
+                    let Some((on_wire, _)) = leaving.pop_front() else { break };
+                    leaves = leaves.max(on_wire);
+                }
+                self.push(leaves as Millis - self.now, Event::Drained { from, to, len });
             }
             self.push(after, Event::Message { from, to, bytes, data });
         }
