@@ -23,7 +23,7 @@ use crate::{
 
 /// Most bytes that a page may load before it can share (`marea.js` and `marea.wasm`, gzip): little more than they
 /// are, so that any growth is somebody's decision. The goal is 75,000 (docs/architecture.md).
-const BUDGET: usize = 119_300;
+const BUDGET: usize = 119_600;
 
 /// WebAssembly features that rustc uses today and every browser with WebRTC data channels has had for years.
 const WASM_FEATURES: [&str; 6] = [
