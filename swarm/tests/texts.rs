@@ -24,6 +24,8 @@ struct Ring {
     asked: Vec<usize>,
     /// What came.
     texts: Vec<Vec<u8>>,
+    /// Times that nobody was left to ask.
+    nobody: u32,
     closed: Vec<(usize, CloseReason)>,
     lie: fn(usize, Control) -> Vec<Control>,
 }
@@ -44,6 +46,7 @@ impl Ring {
             neighbours: Vec::new(),
             asked: Vec::new(),
             texts: Vec::new(),
+            nobody: 0,
             closed: Vec::new(),
             lie: |_, message| vec![message],
         };
@@ -98,7 +101,11 @@ impl Ring {
                     }
                     Action::Text { name, text } => {
                         assert_eq!(name, NAME);
-                        self.texts.push(text);
+                        if text.is_empty() {
+                            self.nobody += 1;
+                        } else {
+                            self.texts.push(text);
+                        }
                     }
                     Action::Close { peer, reason } => self.closed.push((peer.0 as usize, reason)),
                     _ => {}
@@ -169,6 +176,7 @@ fn what_was_no_good_is_asked_of_the_next_and_of_newcomers() {
     ring.run(500);
     assert_eq!(ring.texts, [text(10), text(20)]);
     assert_eq!(ring.asked, [0, 1], "nobody is asked twice");
+    assert_eq!(ring.nobody, 2, "before anybody was here, and when all had been asked");
     ring.connect(2);
     ring.run(500);
     assert_eq!(ring.texts.len(), 3);

@@ -170,8 +170,11 @@ export interface SwarmHost {
   knows(locator: Locator): boolean;
   /** Asks for an object; `mediaStartMs` is where it starts on the player's timeline. Null if the locator is unknown: load it plainly. */
   load(locator: Locator, mediaStartMs: number, callbacks: LoadCallbacks): { abort(): void } | null;
-  /** The playlist of this NAME as a neighbour has it and `fits` takes it; null if none comes for a while. */
-  text(name: string, fits: (text: string) => Promise<boolean>): Promise<string | null>;
+  /**
+   * The playlist of this NAME as a neighbour has it and `fits` takes it; null if none comes. `patient`: who is not here yet may
+   * have it, too.
+   */
+  text(name: string, fits: (text: string) => Promise<boolean>, patient: boolean): Promise<string | null>;
   /** Takes over a transfer that began before the host was there. */
   adopt(early: EarlyFetch): void;
   /** Several times a second while playing, and on every seek, pause and rate change. */

@@ -13,7 +13,7 @@ import {
   type SwarmHost,
 } from "./host-types.js";
 import type { Link, LinkHost } from "./link.js";
-import { TEXT_PATIENCE_MS } from "./limits.js";
+import { TEXT_HURRY_MS, TEXT_PATIENCE_MS } from "./limits.js";
 import { Load, type Travel } from "./loads.js";
 import { Neighbourhood } from "./neighbourhood.js";
 import { checkEdge } from "./signatures.js";
@@ -145,7 +145,7 @@ class Host implements SwarmHost {
     };
   }
 
-  text(name: string, fits: (text: string) => Promise<boolean>): Promise<string | null> {
+  text(name: string, fits: (text: string) => Promise<boolean>, patient: boolean): Promise<string | null> {
     const known = this.texts.get(name);
     if (known) return known.found;
     const want = (): unknown => this.run((core, now) => core.wantText(now, name));
@@ -157,8 +157,11 @@ class Host implements SwarmHost {
         this.run((core) => core.settleText(name));
         resolve(text);
       };
-      const timer = setTimeout(() => settle(null), TEXT_PATIENCE_MS);
-      judge = (text) => void fits(text).then((good) => (good ? settle(text) : want()));
+      const timer = setTimeout(() => settle(null), patient ? TEXT_PATIENCE_MS : TEXT_HURRY_MS);
+      judge = (text) => {
+        if (text) void fits(text).then((good) => (good ? settle(text) : want()));
+        else if (!patient) settle(null);
+      };
     });
     this.texts.set(name, { judge, found });
     want();

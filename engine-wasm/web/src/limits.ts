@@ -29,8 +29,11 @@ export const BUSY_PATIENCE_MS = 30_000;
 /** Silence of a place while another one has the same files, in ms: long for a server, short against a player's buffer. */
 export const MIRROR_PATIENCE_MS = 2_000;
 
-/** The longest that neighbours are asked for a playlist, in ms: some have to be met first. */
+/** The longest that neighbours are asked for a video's first playlist, in ms: some have to be met first. */
 export const TEXT_PATIENCE_MS = 20_000;
+
+/** The longest that those who are here are asked for another one, in ms: the player may have other ways. */
+export const TEXT_HURRY_MS = 4_000;
 
 /** Pause before a place that failed is looked at again, in ms: it may only have been slow, and may soon be the last one. */
 export const MIRROR_RETRY_MS = 1_000;

@@ -574,11 +574,12 @@ export class Session extends EventTarget {
   private async neighbours(url: string): Promise<string> {
     const { signaling, videoId } = this.options;
     const name = nameOf(this.mainUrl, playlistUrl(url, this.url));
-    if (this.pinned && name !== null && (this.playlists.size > 0 || (videoId && signaling.length > 0))) {
+    const first = this.playlists.size === 0;
+    if (this.pinned && name !== null && (first ? videoId && signaling.length > 0 : this.host)) {
       this.originAway = true;
       this.update();
       const host = this.host ?? (await new Promise<SwarmHost | null>((resolve) => this.awaiting.push(resolve)));
-      const text = await host?.text(name, (text) => this.fits(url, text, `${url} from a neighbour`));
+      const text = await host?.text(name, (text) => this.fits(url, text, `${url} from a neighbour`), first);
       if (text) return text;
     }
     throw url;

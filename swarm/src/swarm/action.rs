@@ -240,7 +240,7 @@ pub enum Action {
     Text {
         /// Its NAME.
         name: String,
-        /// Whatever the neighbour says it is.
+        /// Whatever the neighbour says it is. Empty: no neighbour is left to be asked; newcomers will be.
         text: Vec<u8>,
     },
     /// A neighbour asks for a signed playlist: answer by [`super::Swarm::give_text`].

@@ -22,6 +22,8 @@ pub(super) struct WantedText {
     parts: Vec<u8>,
     /// The host judges what came.
     whole: bool,
+    /// The host was told that nobody is left to ask.
+    told: bool,
 }
 
 impl Swarm {
@@ -34,7 +36,7 @@ impl Swarm {
             wanted.next();
         } else if name.len() <= MAX_NAME_LEN && self.texts.len() < config::MAX_TEXTS {
             let (name, tried, parts) = (name.to_owned(), Vec::new(), Vec::new());
-            self.texts.push(WantedText { name, asked: None, tried, parts, whole: false });
+            self.texts.push(WantedText { name, asked: None, tried, parts, whole: false, told: false });
         }
     }
 
@@ -82,7 +84,10 @@ impl Swarm {
             });
             if let Some((&peer, _)) = next {
                 wanted.asked = Some((peer, now));
+                wanted.told = false;
                 asks.push((peer, wanted.name.clone()));
+            } else if !std::mem::replace(&mut wanted.told, true) {
+                self.actions.push_back(Action::Text { name: wanted.name.clone(), text: Vec::new() });
             }
         }
         for (peer, name) in asks {
