@@ -84,8 +84,8 @@ async fn converse(stream: std::net::TcpStream, peer: SocketAddr, terms: Terms) -
 }
 
 fn tune(stream: &TcpStream) {
-    // On failure it is only slower. The kernel sizes the send buffer by what the line takes: a limit on what lies unsent there cost a
-    // third more processor time per byte (docs/benchmarks.md, the edge).
+    // On failure it is only slower. The kernel sizes the send buffer by what the line takes: a limit on what lies unsent there cost
+    // two fifths more processor time per byte of large files (docs/benchmarks.md, the edge).
     let _ = stream.set_nodelay(true);
 }
 

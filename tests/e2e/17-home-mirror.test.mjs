@@ -28,6 +28,20 @@ async function mirroredSite(bed) {
   return { media, line, mirror, page, key, signaling, web, script };
 }
 
+/**
+ * The film to its end, without a stall and every byte right.
+ * @param {import("./lib/browser.mjs").Viewer} viewer
+ * @param {import("./lib/media.mjs").Media} media
+ */
+async function watched(viewer, media) {
+  await viewer.ended();
+  const shot = await viewer.snapshot();
+  noStall(shot, viewer.name);
+  await rightBytes(shot, media, viewer.name);
+  await wholeFilm(shot, media, viewer.name);
+  return shot;
+}
+
 scenario(
   "a home mirror gives a film over WebRTC, also when its origin is gone",
   async (bed) => {
@@ -45,12 +59,8 @@ scenario(
       ["mirror"],
     );
     line.cut();
-    await viewer.ended();
-    const shot = await viewer.snapshot();
-    noStall(shot, viewer.name);
+    const shot = await watched(viewer, media);
     nothingRejected(shot, viewer.name);
-    await rightBytes(shot, media, viewer.name);
-    await wholeFilm(shot, media, viewer.name);
     const total = totals([shot]);
     atLeast(total.mirrors, total.all / 2, "bytes from the mirror");
     bed.say(
@@ -87,12 +97,8 @@ scenario(
     line.cut();
     const viewer = await bed.viewer(await latePage(site));
     await viewer.play();
-    await viewer.ended();
-    const shot = await viewer.snapshot();
-    noStall(shot, viewer.name);
+    const shot = await watched(viewer, media);
     nothingRejected(shot, viewer.name);
-    await rightBytes(shot, media, viewer.name);
-    await wholeFilm(shot, media, viewer.name);
     const total = totals([shot]);
     assert.equal(total.mirrors, total.all, "all came from the mirror");
     const { startupMs } = shot.sessions[0].stats.playback;
@@ -113,11 +119,7 @@ scenario(
     const poisoner = await nativePeer(bed, { ...lie, script: "wrong-pieces" });
     const viewer = await bed.viewer(page);
     await viewer.play();
-    await viewer.ended();
-    const shot = await viewer.snapshot();
-    noStall(shot, viewer.name);
-    await rightBytes(shot, media, viewer.name);
-    await wholeFilm(shot, media, viewer.name);
+    const shot = await watched(viewer, media);
     const { integrity, peers } = shot.sessions[0].stats;
     const asked = forger.events("text-asked").length + poisoner.events("text-asked").length;
     bed.say(`${asked} playlists asked of those that lie, ${integrity.rejected} things of theirs refused`);

@@ -718,7 +718,6 @@ export class Session extends EventTarget {
   private fail(reason: Reason, message: string): void {
     this.failure = reason;
     this.dropHost();
-    this.tellAwaiting(null);
     this.fire("error", { code: reason, message, fatal: false });
     this.update();
   }

@@ -69,10 +69,12 @@ impl Swarm {
     pub(super) fn ask_for_texts(&mut self) {
         let now = self.now;
         let mut asks = Vec::new();
+        let mut next_look = Millis::MAX;
         for wanted in &mut self.texts {
             if let Some((peer, since)) = wanted.asked {
                 let until = since + config::TEXT_MS + wanted.parts.len() as Millis / config::TEXT_BYTES_PER_MS;
                 if now < until && self.neighbours.contains_key(&peer) {
+                    next_look = next_look.min(until);
                     continue;
                 }
                 wanted.next();
@@ -85,6 +87,7 @@ impl Swarm {
             if let Some((&peer, _)) = next {
                 wanted.asked = Some((peer, now));
                 wanted.told = false;
+                next_look = next_look.min(now + config::TEXT_MS);
                 asks.push((peer, wanted.name.clone()));
             } else if !std::mem::replace(&mut wanted.told, true) {
                 self.actions.push_back(Action::Text { name: wanted.name.clone(), text: Vec::new() });
@@ -93,9 +96,7 @@ impl Swarm {
         for (peer, name) in asks {
             self.send(peer, &Control::TextGet { name });
         }
-        if self.texts.iter().any(|wanted| wanted.asked.is_some()) {
-            self.wake(now + config::TICK_MS);
-        }
+        self.wake(next_look);
     }
 
     /// Part of a text. Only what was asked for is taken, in order, and memory grows with what came.
