@@ -134,14 +134,20 @@ export class EarlyLoad implements EarlyFetch {
 export class HeldLoad {
   private load: { abort(): void } | null = null;
   private over = false;
-  private timer: ReturnType<typeof setTimeout>;
+  private timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** `begin` starts it; at the latest after `wait` ms. */
+  /** `begin` starts it, once `spare`, which says how long it can still wait, in ms, has nothing left. */
   constructor(
     private begin: () => { abort(): void },
-    wait: number,
+    private spare: () => number,
   ) {
-    this.timer = setTimeout(() => this.go(), wait);
+    this.look();
+  }
+
+  private look(): void {
+    const ms = this.spare();
+    if (ms > 0) this.timer = setTimeout(() => this.look(), ms);
+    else this.go();
   }
 
   /** The swarm is here, or will not come. */

@@ -62,6 +62,10 @@ export class Playback {
     return this.video.currentTime * 1000;
   }
 
+  get rate(): number {
+    return this.video.playbackRate;
+  }
+
   /** Media buffered ahead of the playhead, in ms. */
   get bufferMs(): number {
     const { buffered, currentTime } = this.video;

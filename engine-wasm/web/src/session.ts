@@ -6,10 +6,9 @@
 import { consent, remembered, watchConsent } from "./consent.js";
 import { isBatteryLow, isMetered, Presence, watchConnection } from "./courtesy.js";
 import { Digests } from "./digests.js";
-import { EarlyLoad, finished, HeldLoad, HttpRate } from "./early.js";
+import { HttpRate } from "./early.js";
 import { startHost } from "./host.js";
 import {
-  type EarlyFetch,
   HostError,
   type HostStats,
   type HttpTransport,
@@ -20,13 +19,14 @@ import {
 import { fetchTransport } from "./http.js";
 import { Mirrors } from "./mirrors.js";
 import { DEFAULTS, type Options, pageOptions, readAttributes, readOptions } from "./options.js";
-import { FAILED_PATIENCE_MS, MIRROR_PATIENCE_MS } from "./limits.js";
+import { MIRROR_PATIENCE_MS } from "./limits.js";
 import { lateness, timerCame } from "./lateness.js";
 import { Patience } from "./patience.js";
 import { Playback } from "./playback.js";
 import { isDelta, isLive, isMultivariant, type MainTag, mainTag, Rereader, updateUrl, WITHDRAWN } from "./playlists.js";
 import { effect, type Reason } from "./reasons.js";
 import { checkSignature, nameOf } from "./signatures.js";
+import { StartLoads } from "./start-loads.js";
 import type { MareaOptions, SessionEvents, SessionState, SessionStats } from "./types.js";
 import { absolute, originOf, playlistUrl, scriptUrl, signalingUrls } from "./urls.js";
 import { loadCore } from "./wasm.js";
@@ -36,15 +36,6 @@ const TICK_MS = 250;
 
 /** Ticks between two `stats` events. */
 const STATS_TICKS = 4;
-
-/**
- * While the swarm is starting, what the playhead reaches later than this waits for it, in ms. The start takes a second or
- * less, in which a fast server would give the player everything, and nothing would be left for viewers to bring.
- */
-const HOLD_SLACK_MS = 2_000;
-
-/** Media kept for a swarm that has not begun, in bytes: a player's first segments. */
-const MAX_EARLY_BYTES = 32e6;
 
 /** Texts kept of one live playlist for a swarm that has not begun: the whole one and the newest delta updates. */
 const MAX_PLAYLIST_TEXTS = 8;
@@ -112,21 +103,22 @@ export class Session extends EventTarget {
   private mirrors: Mirrors | null = null;
   /** Texts whose signature fits a pinned key. */
   private signed = new Set<string>();
-  private early = new Set<EarlyLoad | EarlyFetch>();
-  /** Loads that wait for the swarm. */
-  private held = new Set<HeldLoad>();
-  /** The first place that was asked for since there is nothing to play, in ms; infinite while there is. */
-  private beginsMs = Infinity;
+  private starts = new StartLoads({
+    host: () => this.host,
+    expected: () => this.played && this.expectsHost(),
+    hashesComing: () => this.hashesComing,
+    playback: () => this.playback,
+    http: () => this.http(),
+    came: (url, size) => this.tellPlain(url, size),
+  });
   private patience = new Patience(
     {
       playable: () => (this.video?.readyState ?? 0) > 2,
-      slow: () => [...this.early].some((early) => early instanceof EarlyLoad && early.slow),
+      slow: () => this.starts.slow,
     },
     () => this.update(),
   );
   private rate = new HttpRate();
-  /** Media bytes that came without a swarm. */
-  private plain = 0;
   /** Hashes beside playlists that have none. */
   private digests: Digests | null = null;
   /** Counters of swarms that ended. */
@@ -247,53 +239,13 @@ export class Session extends EventTarget {
   load(locator: Locator, mediaStartMs: number, callbacks: LoadCallbacks): { abort(): void } | null {
     if (this.host) return this.host.load(locator, mediaStartMs, callbacks);
     if (!this.side?.streams() || !this.expectsHost()) return null;
-    const spare = mediaStartMs - this.playhead(mediaStartMs) - HOLD_SLACK_MS;
-    if (this.played && spare > 0) {
-      const begin = (): { abort(): void } =>
-        this.host?.load(locator, mediaStartMs, callbacks) ?? this.loadEarly(locator, mediaStartMs, callbacks);
-      const load = new HeldLoad(begin, spare);
-      this.held.add(load);
-      return load;
-    }
-    return this.loadEarly(locator, mediaStartMs, callbacks);
-  }
-
-  /** Where the player plays or, while it has nothing to play, will begin: the first place that it asks for. In ms. */
-  private playhead(mediaStartMs: number): number {
-    const { positionMs = 0, bufferMs = 0 } = this.playback ?? {};
-    if (bufferMs > 0) this.beginsMs = Infinity;
-    else if (mediaStartMs > -Infinity) this.beginsMs = Math.min(this.beginsMs, mediaStartMs);
-    return this.beginsMs === Infinity ? positionMs : Math.max(positionMs, this.beginsMs);
-  }
-
-  private loadEarly(locator: Locator, mediaStartMs: number, callbacks: LoadCallbacks): { abort(): void } {
-    let abort = (): void => load.cancel();
-    const fail: LoadCallbacks["fail"] = (...given) => {
-      if (!this.played || !this.expectsHost()) return callbacks.fail(...given);
-      // Others may have what the server does not give.
-      const held = new HeldLoad(() => {
-        const load = this.host?.load(locator, mediaStartMs, callbacks);
-        if (!load) callbacks.fail(...given);
-        return load ?? { abort: () => {} };
-      }, FAILED_PATIENCE_MS);
-      abort = () => held.abort();
-      this.held.add(held);
-    };
-    const told = this.announced(locator, { ...callbacks, fail });
-    const load = new EarlyLoad(locator, mediaStartMs, told, this.http(), (bytes) => {
-      this.plain += bytes;
-    });
-    this.keepEarly(load);
-    return { abort: () => abort() };
+    return this.starts.load(locator, mediaStartMs, callbacks);
   }
 
   /** The player loaded media by itself: `bytes` arrived. */
   loadedPlainly(locator: Locator, bytes: number, whole: ArrayBuffer | null): void {
-    this.plain += bytes;
-    if (!whole) return;
-    this.tellPlain(locator.url, whole.byteLength);
     // Its tag may still come.
-    if (this.host ? this.hashesComing : this.expectsHost()) this.keepEarly(finished(locator, whole));
+    this.starts.loaded(locator, bytes, whole, this.host ? this.hashesComing : this.expectsHost());
   }
 
   // --- For the page
@@ -344,7 +296,7 @@ export class Session extends EventTarget {
   stats(): SessionStats {
     const host = this.host?.stats();
     const { past, playback } = this;
-    const bytes = add(add({ http: this.plain }, past?.bytes), host?.bytes);
+    const bytes = add(add({ http: this.starts.bytes }, past?.bytes), host?.bytes);
     bytes.prefetched = host?.bytes.prefetched ?? 0;
     return {
       statsVersion: 1,
@@ -376,7 +328,7 @@ export class Session extends EventTarget {
     for (const unwatch of this.unwatch) unwatch();
     this.playback?.stop();
     this.patience.stop();
-    this.early.clear();
+    this.starts.forget();
     this.playlists.clear();
     this.signed.clear();
     const at = sessions.indexOf(this);
@@ -398,7 +350,7 @@ export class Session extends EventTarget {
   private update(): void {
     const blocker = this.over ? null : this.blocker();
     if (blocker) {
-      this.early.clear();
+      this.starts.forget();
       this.dropHost();
       this.tellAwaiting(null);
     } else this.readDigests();
@@ -477,7 +429,7 @@ export class Session extends EventTarget {
   /** Tells the swarm of every playlist, and of what was loaded before it knew them. */
   private reindex(): void {
     this.indexAll();
-    if (this.host) this.adoptEarly(this.host);
+    if (this.host) this.starts.adopt(this.host);
     this.update();
   }
 
@@ -662,8 +614,8 @@ export class Session extends EventTarget {
     this.indexAll();
     // The playhead first: the core then knows how urgent the rest is.
     this.tick();
-    this.adoptEarly(host);
-    this.releaseHeld();
+    this.starts.adopt(host);
+    this.starts.release();
     this.tellAwaiting(host);
     let due = performance.now() + TICK_MS;
     this.ticker = setInterval(() => {
@@ -674,26 +626,12 @@ export class Session extends EventTarget {
     this.update();
   }
 
-  /** Hands over what the player loaded before its hash was known. */
-  private adoptEarly(host: SwarmHost): void {
-    for (const early of this.early) {
-      if (early.state === "failed" || !host.knows(early.locator)) continue;
-      this.early.delete(early);
-      // The swarm counts from here on.
-      this.plain -= early.chunks.reduce((sum, chunk) => sum + chunk.length, 0);
-      if (early instanceof EarlyLoad) early.moveTo(host);
-      else host.adopt(early);
-    }
-    // Without a re-read, nothing will be known that is not known now.
-    if (!this.hashesComing) this.early.clear();
-  }
-
   private dropHost(): void {
     this.attempt++;
     this.hostState = null;
     clearInterval(this.ticker);
     this.rereader.stop();
-    this.releaseHeld();
+    this.starts.release();
     const host = this.host;
     if (!host) return;
     this.host = null;
@@ -785,7 +723,7 @@ export class Session extends EventTarget {
   }
 
   private reread(url: string, text: string): void {
-    void (this.index(url, text) ?? Promise.resolve()).then(() => this.host && this.adoptEarly(this.host));
+    void (this.index(url, text) ?? Promise.resolve()).then(() => this.host && this.starts.adopt(this.host));
   }
 
   /** Reads a playlist again, conditionally where the way is our own. */
@@ -811,40 +749,13 @@ export class Session extends EventTarget {
     });
   }
 
-  // --- Loads before the swarm
+  // --- HTTP
 
   private http(): HttpTransport {
     const { side } = this;
     if (!side) throw new Error("a session without a player loads nothing");
     // A page's own loader hands over everything at once, which says nothing about the rate.
     return side.streams() ? this.rate.measure(side.http()) : side.http();
-  }
-
-  private releaseHeld(): void {
-    const held = [...this.held];
-    this.held.clear();
-    for (const load of held) load.go();
-  }
-
-  private keepEarly(load: EarlyLoad | EarlyFetch): void {
-    this.early.add(load);
-    let held = 0;
-    // The newest stay: they are nearest to what is wanted next.
-    for (const early of [...this.early].reverse()) {
-      held += early.chunks.reduce((sum, chunk) => sum + chunk.length, 0);
-      if (held > MAX_EARLY_BYTES && early.state !== "loading") this.early.delete(early);
-    }
-  }
-
-  private announced(locator: Locator, callbacks: LoadCallbacks): LoadCallbacks {
-    return {
-      ...callbacks,
-      done: (bytes, timing) => {
-        // With a swarm, it has told already.
-        if (!this.host) this.tellPlain(locator.url, bytes.byteLength);
-        callbacks.done(bytes, timing);
-      },
-    };
   }
 
   private tellPlain(url: string, size: number): void {

@@ -136,8 +136,11 @@ export class Signaling {
 
   /** Tells the server what is wanted, if that has changed. Called when it may have; a ticker does the rest. */
   update(now = performance.now()): void {
-    if (!this.joined || now - this.sentAt < UPDATE_MS) return;
+    if (!this.joined) return;
     const want = this.host.want();
+    // Whoever wanted nobody, since there was nobody, is told at once who has come.
+    const first = this.sentWant === 0 && want > 0;
+    if (now - this.sentAt < UPDATE_MS && !first) return;
     if (want === this.sentWant && now - this.sentAt < POSITION_MS) return;
     this.sentWant = want;
     this.sentAt = now;

@@ -167,7 +167,9 @@ impl Swarm {
         if missing == 0 {
             return;
         }
-        let margin = if self.starved() {
+        let expecting = now < self.expecting;
+        // Connecting takes the machine's time itself, which says nothing of what comes after.
+        let margin = if self.starved() && !expecting {
             config::MAX_MARGIN_MS
         } else if self.http_is_slow(object) {
             0.0
@@ -179,7 +181,7 @@ impl Swarm {
             + config::GUARD_SPREAD_MS * self.draw(object, u32::MAX, self.draw_key)
             + margin;
         let slack = want.deadline - now as f64;
-        if slack > guard && now < self.expecting {
+        if slack > guard && expecting {
             self.wake(self.expecting.min((want.deadline - guard) as Millis));
             return;
         }
