@@ -41,8 +41,13 @@ impl Edge {
         // Both were looked at when they were made.
         let Ok(url) = Url::parse(&place) else { return Ok(None) };
         let key = config.peer_key.as_deref().map(TokenKey::read).transpose().map_err(SeederError::PeerKey)?;
-        let signer = Arc::clone(library);
-        let side = EdgeSide { signaling, signer: Box::new(move || signer.signer()), metrics: Arc::clone(metrics) };
+        let (signer, lists) = (Arc::clone(library), Arc::clone(library));
+        let side = EdgeSide {
+            signaling,
+            signer: Box::new(move || signer.signer()),
+            playlist: Box::new(move |rel| lists.signed(rel)),
+            metrics: Arc::clone(metrics),
+        };
         side.begin();
         let mut plan = PeerPlan::new(url, Kind::Edge);
         (plan.key, plan.port, plan.edge) = (key, port, Some(Arc::new(side)));

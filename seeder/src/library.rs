@@ -64,6 +64,8 @@ pub(crate) struct Library {
     scans: watch::Sender<u64>,
     /// Who signs the playlists.
     signer: RwLock<Option<Signer>>,
+    /// The URL of signaling that playlists name, unless it runs here.
+    signaling: RwLock<Option<String>>,
     /// The SEQ up to which is noted on disk.
     noted: Mutex<u64>,
     /// Nothing is hashed ahead: piece lists lie beside the media.
@@ -105,6 +107,7 @@ impl Library {
             rescan: Notify::new(),
             scans: watch::channel(0).0,
             signer: RwLock::new(signer),
+            signaling: RwLock::new(config.signaling.clone()),
             noted: Mutex::new(noted),
             verbatim: config.verbatim,
             revoked: RwLock::default(),
@@ -159,6 +162,15 @@ impl Library {
 
     pub(crate) fn signer(&self) -> Option<Signer> {
         self.signer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on playlists name this URL of signaling.
+    pub(crate) fn set_signaling(&self, signaling: Option<String>) {
+        *self.signaling.write().unwrap_or_else(PoisonError::into_inner) = signaling;
+    }
+
+    pub(crate) fn signaling(&self) -> Option<String> {
+        self.signaling.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// URL paths of the playlists that no other one names: one for each video, and those that stand alone.
@@ -286,8 +298,8 @@ impl Library {
     }
 
     /// The playlist `rel` with its tags. None if it is none that is tagged, and is served as it is.
-    pub(crate) async fn playlist(self: &Arc<Self>, rel: &str, signaling: Option<&str>) -> io::Result<Option<Tagged>> {
-        let tagged = self.build(rel, signaling).await?;
+    pub(crate) async fn playlist(self: &Arc<Self>, rel: &str) -> io::Result<Option<Tagged>> {
+        let tagged = self.build(rel).await?;
         let waits = |tagged: &&Tagged| tagged.built.held_back && !tagged.built.pending.is_empty();
         let Some(Tagged { built, .. }) = tagged.as_ref().filter(waits) else {
             return Ok(tagged);
@@ -302,7 +314,7 @@ impl Library {
             }
         };
         let _ = timeout(LIVE_HASH_WAIT, hashed).await;
-        self.build(rel, signaling).await
+        self.build(rel).await
     }
 
     async fn all_hashed(self: &Arc<Self>, files: &[String]) -> bool {
@@ -311,16 +323,25 @@ impl Library {
         spawn_blocking(check).await.unwrap_or(true)
     }
 
-    async fn build(self: &Arc<Self>, rel: &str, signaling: Option<&str>) -> io::Result<Option<Tagged>> {
+    async fn build(self: &Arc<Self>, rel: &str) -> io::Result<Option<Tagged>> {
         let (library, rel) = (Arc::clone(self), rel.to_owned());
-        let signaling = signaling.map(str::to_owned);
-        spawn_blocking(move || library.build_now(&rel, signaling)).await.map_err(io::Error::other)?
+        spawn_blocking(move || library.build_now(&rel)).await.map_err(io::Error::other)?
+    }
+
+    /// The playlist `rel` as it is signed now, with what of it is hashed. None if it is not signed, or is of a video that was
+    /// withdrawn. Looks at the disk.
+    pub(crate) fn signed(&self, rel: &str) -> Option<Bytes> {
+        if self.is_revoked(rel) {
+            return None;
+        }
+        let Tagged { built, .. } = self.build_now(rel).ok().flatten()?;
+        built.signed.is_some().then(|| built.whole.packed.plain.clone())
     }
 
     /// Blocks on the disk, never on hashing.
-    fn build_now(&self, rel: &str, signaling: Option<String>) -> io::Result<Option<Tagged>> {
+    fn build_now(&self, rel: &str) -> io::Result<Option<Tagged>> {
         let key = self.root.key(rel)?;
-        let signer = self.signer();
+        let (signer, signaling) = (self.signer(), self.signaling());
         let catalogue = self.read();
         if let Some(entry) = catalogue.entry(rel).filter(|entry| entry.key == key) {
             if matches!(entry.role, Role::Other) {

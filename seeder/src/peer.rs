@@ -42,7 +42,7 @@ use signal::Place;
 
 pub(crate) use edge::EdgeSide;
 pub use shelf::Film;
-pub(crate) use shelf::Part;
+pub(crate) use shelf::{Part, TextAt};
 
 /// How a peer is run.
 #[derive(Clone, Debug)]

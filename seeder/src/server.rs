@@ -63,7 +63,10 @@ impl Control {
     /// the content of `key`, `tls-cert` and `tls-key`, and the URL in `signaling`; whether signaling runs here, and all else, needs a restart.
     pub fn reload(&self, config: &Config) {
         match Settings::of(config) {
-            Ok(settings) => self.service.set_settings(settings),
+            Ok(settings) => {
+                self.service.set_settings(settings);
+                self.service.library.set_signaling(config.signaling.clone());
+            }
             Err(error) => tracing::error!(%error, "the settings stay as they were"),
         }
         if let Some(signaling) = &self.service.signaling {
@@ -90,7 +93,6 @@ impl Settings {
         let rules = config.allow_origin.clone();
         let allow_origin = (!rules.is_empty()).then(|| Origins::new(rules));
         Ok(Self {
-            signaling: config.signaling.clone(),
             allow_origin,
             verbatim: config.verbatim,
             list_videos: config.list_videos,

@@ -33,8 +33,6 @@ use crate::{
 /// What a reload may change while connections are open.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Written as `SIGNALING` into playlists.
-    pub(crate) signaling: Option<String>,
     /// Pages that may read; all if none.
     pub(crate) allow_origin: Option<Origins>,
     /// Playlists and piece lists are files like all others.
@@ -170,7 +168,7 @@ impl Service {
             }
             "/signal" => refuse(
                 StatusCode::NOT_FOUND,
-                match &settings.signaling {
+                match self.library.signaling() {
                     Some(_) => "Viewers meet at another server: playlists name it.",
                     None => "Ask by GET, as WebSockets do.",
                 },
@@ -231,12 +229,12 @@ impl Service {
             && !self.library.has(&rel).await
         {
             // What is rare must not make each connection's memory as large as itself.
-            return Box::pin(origin.respond(request, &rel, settings.signaling.as_deref())).await;
+            return Box::pin(origin.respond(request, &rel, self.library.signaling().as_deref())).await;
         }
         if settings.verbatim {
             // Signed as they are.
         } else if files::is_playlist(&rel) {
-            match Box::pin(self.library.playlist(&rel, settings.signaling.as_deref())).await {
+            match Box::pin(self.library.playlist(&rel)).await {
                 Ok(Some(Tagged { built, hit })) => {
                     let skip = wants_skip(request.uri().query().unwrap_or(""));
                     let text = built.delta.as_ref().filter(|_| skip).unwrap_or(&built.whole);

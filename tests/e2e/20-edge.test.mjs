@@ -17,11 +17,11 @@ import { eventually } from "./lib/wait.mjs";
 const MEDIA = /\.(m4s|mp4|ts|pieces)$/;
 
 /**
- * A seeder that is an edge, and a line to it over which playlists come and media does not.
+ * A seeder that is an edge, and a line to it over which some things do not come: all media, if nothing else is said.
  * @param {import("./lib/bed.mjs").Bed} bed
  * @param {boolean} signed
  */
-async function brokenSite(bed, signed) {
+async function brokenSite(bed, signed, cut = MEDIA) {
   const media = await bed.media({ seconds: 12 });
   const { file, key } = await siteKey(media);
   const args = ["--edge-port", "0", ...(signed ? ["--key", file] : [])];
@@ -33,7 +33,7 @@ async function brokenSite(bed, signed) {
   let refused = 0;
   const line = createServer(async (request, response) => {
     const path = request.url ?? "/";
-    if (MEDIA.test(path)) {
+    if (cut.test(path)) {
       refused += 1;
       request.socket.destroy();
       return;
@@ -127,6 +127,22 @@ inPairs("the server as a peer", () => {
       assert.ok(refused() > 0, "the server was asked first");
       assert.equal(await sent(), edge, "bytes that the seeder counts");
       bed.say(`${(edge / 1e6).toFixed(2)} MB from the edge; ${refused()} requests were refused`);
+    },
+    { timeout: 60_000 },
+  );
+
+  scenario(
+    "a page whose server answers nothing by HTTP gets playlists and film from its edge",
+    async (bed) => {
+      const { media, id, key, page } = await brokenSite(bed, true, /./);
+      const { videos, ...rest } = page({ "data-p2p-peers": "edge", "data-public-key": key });
+      const named = videos.map(({ src }) => ({ src, attributes: { "data-marea-video-id": id } }));
+      const viewer = await bed.viewer({ ...rest, videos: named });
+      await viewer.play();
+      const { shot, edge } = await playedFromEdge(viewer, media);
+      nothingRejected(shot, viewer.name);
+      const { startupMs } = shot.sessions[0].stats.playback;
+      bed.say(`${(edge / 1e6).toFixed(2)} MB from the edge, first picture after ${Math.round(startupMs)} ms`);
     },
     { timeout: 60_000 },
   );

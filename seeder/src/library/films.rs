@@ -22,8 +22,8 @@ use crate::{
     files::FileKey,
     hasher::Urgency,
     index::Span,
-    peer::{Film, Part},
-    revoked,
+    peer::{Film, Part, TextAt},
+    revoked, sign,
 };
 
 /// What was seen of the videos last.
@@ -37,6 +37,8 @@ pub(crate) struct Films {
 
 struct Seen {
     video: String,
+    /// The playlist that names it, else itself.
+    main: String,
     key: Option<FileKey>,
     /// All that it names is hashed.
     whole: bool,
@@ -93,7 +95,9 @@ impl Library {
         }
         let mut changes = Vec::new();
         let mut seen = HashMap::new();
-        for (video, lists) in &videos {
+        for (video, lists) in &mut videos {
+            // The same playlist is the main one whenever it is looked at.
+            lists.sort_unstable();
             let as_many = before.get(video) == Some(&lists.len());
             if !as_many || lists.iter().any(|(rel, ended)| self.is_due(films.seen.get_mut(rel), video, rel, *ended)) {
                 let film = self.film(video, lists, &mut seen);
@@ -118,7 +122,7 @@ impl Library {
     /// Whether a playlist may have changed, or more of what it names may be hashed.
     fn is_due(&self, seen: Option<&mut Seen>, video: &str, rel: &str, ended: bool) -> bool {
         let Some(seen) = seen else { return true };
-        if seen.video != video || seen.ended != ended {
+        if seen.video != video || seen.ended != ended || seen.main != self.read().main(rel) {
             return true;
         }
         if seen.at.elapsed() < seen.rest() {
@@ -134,14 +138,25 @@ impl Library {
         for (rel, ended) in lists {
             // What a playlist names is hashed once it was noted: nobody may have asked for it yet.
             let indexed = self.register(rel).ok().flatten();
-            let key = self.read().entry(rel).map(|entry| entry.key);
+            let (key, main) = {
+                let catalogue = self.read();
+                (catalogue.entry(rel).map(|entry| entry.key), catalogue.main(rel).to_owned())
+            };
+            let served = |rel: &str| TextAt::Served(rel.to_owned());
+            if main == *rel {
+                // Where others are named by one, that one is the video's main playlist.
+                film.texts.entry(String::new()).or_insert_with(|| served(rel));
+            } else {
+                film.texts.insert(String::new(), served(&main));
+                film.texts.insert(sign::name(&main, rel), served(rel));
+            }
             let mut whole = true;
             if let Some(Playlist::Media(mut list)) = indexed.map(|indexed| indexed.playlist) {
                 whole = self.fill(&mut list, &mut film.parts);
                 film.lists.push(list.into());
             }
             let (video, at) = (video.to_owned(), Instant::now());
-            seen.insert(rel.clone(), Seen { video, key, whole, ended: *ended, at });
+            seen.insert(rel.clone(), Seen { video, main, key, whole, ended: *ended, at });
         }
         film
     }
@@ -211,7 +226,7 @@ mod tests {
     use std::{fs, path::Path, sync::Arc};
 
     use super::*;
-    use crate::{config::Config, files::Root, metrics::Metrics};
+    use crate::{config::Config, files::Root, metrics::Metrics, sign::Signer};
 
     const HEAD: &str = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MAP:URI=\"init.mp4\"\n";
 
@@ -277,6 +292,57 @@ mod tests {
         fs::remove_dir_all(root.join("film")).unwrap();
         library.rescan();
         assert_eq!(next(&library, &mut films).await, [("film".to_owned(), None)]);
+        library.stop();
+    }
+
+    #[tokio::test]
+    async fn playlists_are_named_as_they_are_signed_and_given_only_signed() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        put(root, "film/marea.json", br#"{"version":1,"video":"film"}"#);
+        put(root, "film/master.m3u8", b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n720/list.m3u8\n");
+        put(root, "film/720/init.mp4", b"init");
+        put(root, "film/720/0.m4s", &[1; 1_000]);
+        let list = |segments: &str| format!("{HEAD}{segments}").into_bytes();
+        put(root, "film/720/list.m3u8", &list("#EXTINF:2,\n0.m4s\n"));
+        let config = Config::new(root, ([127, 0, 0, 1], 0).into());
+        let (announced, metrics) = (marea_signaling::Catalogue::default(), Metrics::new(|_| {}));
+        let state = root.join(".marea");
+        let library = Library::start(Root::new(root).unwrap(), state, &config, metrics, announced, None);
+        library.first_scan().await;
+        let mut films = Films::default();
+        let texts = loop {
+            films.seen.values_mut().for_each(|seen| seen.at -= EDGE_LOOK_FILM.1);
+            if let Some(Change::Film(film)) = library.changes(&mut films).pop() {
+                break film.texts;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let at = |name: &str| match &texts[name] {
+            TextAt::Served(rel) => rel.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(texts.len(), 2);
+        assert_eq!([at(""), at("720/list.m3u8")], ["film/master.m3u8", "film/720/list.m3u8"]);
+
+        assert_eq!(library.signed(&at("")), None, "there is no key");
+        let signer = Signer::new(&[7; 32]);
+        library.set_signer(Some(signer.clone()));
+        let check = |name: &str, highest: Option<u64>| {
+            let text = String::from_utf8(library.signed(&at(name)).unwrap().to_vec()).unwrap();
+            let (keys, now) = ([signer.public()], sign::now_ms());
+            let highest = highest.map(|seq| (keys[0], seq));
+            let tag = sign::verify(&text, &sign::Expected { video: "film", name, keys: &keys, now, highest }).unwrap();
+            (text, tag.seq)
+        };
+        check("", None);
+        let (text, seq) = check("720/list.m3u8", None);
+        assert_eq!(check("720/list.m3u8", Some(seq)), (text.clone(), seq), "it is signed once");
+        put(root, "film/720/list.m3u8", &list("#EXTINF:2,\n0.m4s\n#EXT-X-ENDLIST\n"));
+        let (later, _) = check("720/list.m3u8", Some(seq + 1));
+        assert!(later.contains("#EXT-X-ENDLIST") && !text.contains("#EXT-X-ENDLIST"), "as it is now");
+        fs::remove_file(root.join("film/master.m3u8")).unwrap();
+        assert_eq!(library.signed("film/master.m3u8"), None);
         library.stop();
     }
 }

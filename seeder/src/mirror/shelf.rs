@@ -14,7 +14,7 @@ use crate::{
     atomic,
     files::ID_FILE,
     index::{self, Site},
-    peer::{Film, Part},
+    peer::{Film, Part, TextAt},
     sign::{self, PublicKey, name, now_ms},
     video,
 };
@@ -73,7 +73,7 @@ impl Mirror {
                 texts: HashMap::new(),
             });
             if let Some(main) = Url::parse(main).ok().as_ref().and_then(place) {
-                film.texts.insert(name(&main, rel), path);
+                film.texts.insert(name(&main, rel), TextAt::File(path));
             }
             let Playlist::Media(media) = playlist else { continue };
             for (locator, object) in media.locators() {

@@ -552,7 +552,9 @@ impl Driver {
                             over.push(peer.0);
                         }
                     }
-                    Action::TextAsked { peer, name } => room.give_text(millis, peer, &name),
+                    Action::TextAsked { peer, name } => {
+                        room.give_text(millis, peer, &name, self.plan.edge.as_deref());
+                    }
                     // Nothing is fetched, assembled or played here.
                     _ => {}
                 }

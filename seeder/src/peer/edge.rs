@@ -1,8 +1,10 @@
 //! What a peer does as the edge of a server: it signs its answers by the site's key (`docs/protocol.md` §5.1), so that viewers who
-//! meet nobody else know it before they send it a packet; and its bytes are the server's.
+//! meet nobody else know it before they send it a packet; its playlists are those that the server signs; and its bytes are the
+//! server's.
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
 use marea_signaling::Signaling;
 use marea_swarm::proof::Fingerprint;
@@ -18,12 +20,17 @@ const CONTEXT: &str = "marea-edge-1";
 /// The attribute that holds the signature, the last line of an answer.
 const ATTRIBUTE: &str = "a=marea-edge:";
 
+/// Gives texts of playlists.
+type Playlists = Box<dyn Fn(&str) -> Option<Bytes> + Send + Sync>;
+
 /// What an edge has of its server.
 pub(crate) struct EdgeSide {
     /// Signaling, if it runs in this process.
     pub(crate) signaling: Option<Signaling>,
     /// Whoever signs for the site now.
     pub(crate) signer: Box<dyn Fn() -> Option<Signer> + Send + Sync>,
+    /// The playlist at this path below the server's root, as it is signed now, if it is.
+    pub(crate) playlist: Playlists,
     pub(crate) metrics: Arc<Metrics>,
 }
 

@@ -3,9 +3,9 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
-    path::PathBuf,
 };
 
+use bytes::Bytes;
 use marea_signaling::{
     message::Kind,
     token::{Claims, TokenKey},
@@ -17,7 +17,7 @@ use marea_swarm::{
     wire::{FRAME_HEADER_LEN, PeerKind},
 };
 
-use super::{Film, Part, PeerPlan, random, signal::ToServer};
+use super::{EdgeSide, Film, Part, PeerPlan, TextAt, random, signal::ToServer};
 use crate::{
     config::{PEER_NEIGHBOURS, TOKEN_LIFE},
     sign::now_ms,
@@ -31,7 +31,7 @@ pub(super) struct Room {
     pub(super) id: String,
     pub(super) swarm: Swarm,
     parts: HashMap<Object, Part>,
-    texts: HashMap<String, PathBuf>,
+    texts: HashMap<String, TextAt>,
     /// The piece that was read last: its four frames mostly follow one another.
     read: Option<(Object, u32, Vec<u8>)>,
     /// Our id at signaling.
@@ -92,9 +92,13 @@ impl Room {
         self.read = None;
     }
 
-    /// Gives a neighbour the signed playlist of this NAME. One that has expired is not on the disk any more.
-    pub(super) fn give_text(&mut self, now: Millis, peer: Peer, name: &str) {
-        let text = self.texts.get(name).and_then(|path| fs::read(path).ok());
+    /// Gives a neighbour the signed playlist of this NAME: a mirror's as it lies on the disk until it expires, that of the server
+    /// `edge` as it signs it.
+    pub(super) fn give_text(&mut self, now: Millis, peer: Peer, name: &str, edge: Option<&EdgeSide>) {
+        let text = self.texts.get(name).and_then(|at| match at {
+            TextAt::File(path) => fs::read(path).ok().map(Bytes::from),
+            TextAt::Served(rel) => (edge?.playlist)(rel),
+        });
         self.swarm.give_text(now, peer, name, text.as_deref());
     }
 

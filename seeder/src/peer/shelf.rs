@@ -26,8 +26,17 @@ pub struct Film {
     pub(crate) lists: Vec<Arc<MediaPlaylist>>,
     /// Where its objects lie.
     pub(crate) parts: Vec<Part>,
-    /// Where its signed playlists lie, by NAME (`docs/protocol.md` §2).
-    pub(crate) texts: HashMap<String, PathBuf>,
+    /// Its signed playlists, by NAME (`docs/protocol.md` §2).
+    pub(crate) texts: HashMap<String, TextAt>,
+}
+
+/// Where a signed playlist is to be had.
+#[derive(Clone, Debug)]
+pub(crate) enum TextAt {
+    /// In this file, as its owner signed it.
+    File(PathBuf),
+    /// Of our own server, which signs it: a path below its root.
+    Served(String),
 }
 
 /// Where an object lies.
