@@ -205,6 +205,9 @@ pub const PEER_NEIGHBOURS: usize = 40;
 /// Connections over WebRTC in all: 0.5 GB of memory at most.
 pub const MAX_LINKS: usize = 1_000;
 
+/// Pairs of addresses that are remembered of a connection: all that 20 candidates make with two addresses of ours, and more.
+pub const LINK_ROUTES: usize = 64;
+
 /// Longest time from offer to open channels; signaling forgets an offer by then.
 pub const LINK_OPEN: Duration = Duration::from_secs(30);
 

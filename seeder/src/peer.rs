@@ -10,6 +10,7 @@
 //! | `signal.rs` | the messages of signaling and the socket |
 //! | `net.rs` | UDP sockets, our addresses by STUN |
 //! | `link.rs` | one WebRTC connection |
+//! | `routes.rs` | which connection a datagram belongs to |
 //! | `room.rs` | one video's swarm |
 //! | `driver.rs` | what drives them all |
 //! | `edge.rs` | what an edge does beyond that: it signs its answers, and counts |
@@ -19,6 +20,7 @@ mod edge;
 mod link;
 mod net;
 mod room;
+mod routes;
 mod shelf;
 mod signal;
 

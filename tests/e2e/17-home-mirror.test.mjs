@@ -1,6 +1,7 @@
 // A mirror with no open port: it copies a signed film, joins its swarm, and gives viewers pieces and playlists over WebRTC.
 
 import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,17 +16,69 @@ async function mirroredSite(bed) {
   const { media, key, signaling, script, web } = await signedSite(bed, 24);
   const line = await bed.proxy(web.origin);
   const film = `${line.origin}/${media.name}/master.m3u8`;
-  const root = bed.keep(await mkdtemp(join(tmpdir(), "marea-mirror-")), () => rm(root, { recursive: true }));
+  const root = await folder(bed);
   const args = ["mirror", film, "--root", root, "--signaling", signaling.url, "--public-key", key];
   const mirror = await bed.program(program("marea-seeder"), args, { name: "mirror", ready: null });
   await mirror.line(/: whole: /);
-  const page = {
-    script: line.origin + script,
+  return { media, line, mirror, page: shortPage(line.origin + script, key, film), key, signaling, web, script };
+}
+
+/** An empty folder. @param {import("./lib/bed.mjs").Bed} bed */
+async function folder(bed) {
+  const path = await mkdtemp(join(tmpdir(), "marea-mirror-"));
+  return bed.keep(path, () => rm(path, { recursive: true }));
+}
+
+/** A page whose player keeps little ahead. @param {string} script @param {string} key @param {string} film */
+function shortPage(script, key, film) {
+  return {
+    script,
     attributes: { "data-public-key": key },
     videos: [{ src: film }],
     ownPlayer: { maxBufferLength: 5, maxMaxBufferLength: 5, maxBufferSize: 0 },
   };
-  return { media, line, mirror, page, key, signaling, web, script };
+}
+
+/** Where the page's open connection goes. */
+async function neighboursAddress() {
+  for (const weak of window.__recorder.connections) {
+    const pc = weak.deref();
+    if (pc?.connectionState !== "connected") continue;
+    const report = await pc.getStats();
+    for (const entry of report.values()) {
+      if (entry.type !== "transport" || !entry.selectedCandidatePairId) continue;
+      const { address, port } = report.get(report.get(entry.selectedCandidatePairId).remoteCandidateId);
+      return { address, port };
+    }
+  }
+  return null;
+}
+
+/**
+ * Sends datagrams of strangers: connectivity checks for nobody, and what looks like DTLS.
+ * @param {{ address: string, port: number }} to
+ * @param {number} count
+ */
+async function flood({ address, port }, count) {
+  const name = Buffer.from("abcd:efgh");
+  const check = Buffer.alloc(36);
+  check.writeUInt32BE((1 << 16) | 16);
+  check.writeUInt32BE(0x2112a442, 4);
+  check.writeUInt32BE((6 << 16) | name.length, 20);
+  name.copy(check, 24);
+  const dtls = Buffer.concat([Buffer.from([22, 254, 253]), Buffer.alloc(200, 7)]);
+  const sockets = Array.from({ length: 200 }, () => createSocket("udp4"));
+  const send = (/** @type {import("node:dgram").Socket} */ socket, /** @type {Buffer} */ bytes) =>
+    new Promise((resolve) => socket.send(bytes, port, address, resolve));
+  for (let sent = 0; sent < count; sent += sockets.length) {
+    await Promise.all(sockets.map((socket, at) => send(socket, at % 2 ? check : dtls)));
+  }
+  sockets.forEach((socket) => socket.close());
+}
+
+/** Memory of a program, bytes. @param {number} pid */
+async function memory(pid) {
+  return Number(/VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024;
 }
 
 /**
@@ -43,7 +96,7 @@ async function watched(viewer, media) {
 }
 
 scenario(
-  "a home mirror gives a film over WebRTC, also when its origin is gone",
+  "a home mirror gives a film over WebRTC, also when its origin is gone and strangers flood it",
   async (bed) => {
     const { media, line, mirror, page } = await mirroredSite(bed);
     const viewer = await bed.viewer(page);
@@ -59,6 +112,12 @@ scenario(
       ["mirror"],
     );
     line.cut();
+    const mirrorsAddress = await viewer.page.evaluate(neighboursAddress);
+    assert.ok(mirrorsAddress, "no selected candidate pair");
+    const memoryBefore = await memory(mirror.pid);
+    await flood(mirrorsAddress, 100_000);
+    const grown = (await memory(mirror.pid)) - memoryBefore;
+    assert.ok(grown < 16e6, `the mirror grew by ${grown} bytes`);
     const shot = await watched(viewer, media);
     nothingRejected(shot, viewer.name);
     const total = totals([shot]);
@@ -76,7 +135,7 @@ scenario(
 
 /**
  * A page that is opened when the origin is gone. It must say itself whose word counts, which film it is, and where viewers meet.
- * @param {Awaited<ReturnType<typeof mirroredSite>>} site
+ * @param {Omit<Awaited<ReturnType<typeof mirroredSite>>, "line" | "mirror">} site
  */
 async function latePage({ media, page, key, signaling, web, script }) {
   const { video } = JSON.parse(await readFile(join(media.root, media.name, "marea.json"), "utf8"));

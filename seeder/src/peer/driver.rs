@@ -25,6 +25,7 @@ use super::{
     net::{Datagram, Net},
     random,
     room::Room,
+    routes::Routes,
     signal::{self, Candidate, FromServer, News, ToServer},
 };
 use crate::config::{LINK_GOODBYE, MAX_LINKS, UPLOAD_BURST};
@@ -50,8 +51,8 @@ pub(super) struct Driver {
     links: HashMap<u32, Link>,
     /// Links by video and neighbour.
     names: HashMap<(String, String), u32>,
-    /// Links by what their datagrams come from.
-    routes: HashMap<(SocketAddr, SocketAddr), u32>,
+    /// Links by where their datagrams come from.
+    routes: Routes,
     next: u32,
     /// Links that have to be run.
     dirty: BTreeSet<u32>,
@@ -82,7 +83,7 @@ impl Driver {
             revoked: HashSet::new(),
             links: HashMap::new(),
             names: HashMap::new(),
-            routes: HashMap::new(),
+            routes: Routes::default(),
             next: 0,
             dirty: BTreeSet::new(),
             budget: 0.0,
@@ -148,13 +149,10 @@ impl Driver {
             return;
         }
         let (from, to, bytes) = (datagram.from, datagram.to, &datagram.bytes);
-        let fits =
-            |links: &HashMap<u32, Link>, id: u32| links.get(&id).is_some_and(|link| link.accepts(now, from, to, bytes));
-        let route = self.routes.get(&(to, from)).copied().filter(|&id| fits(&self.links, id));
-        let found = route.or_else(|| self.links.keys().copied().find(|&id| fits(&self.links, id)));
-        let Some(id) = found else { return };
+        let fits = |id: &u32| self.links.get(id).is_some_and(|link| link.accepts(now, from, to, bytes));
+        let Some(id) = self.routes.find((to, from), bytes).find(fits) else { return };
         if let Some(link) = self.links.get_mut(&id) {
-            self.routes.insert((to, from), id);
+            self.routes.heard((to, from), id);
             link.receive(now, from, to, bytes);
             // One input, one drain: the stack's contract.
             self.run_link(id, now);
@@ -366,6 +364,7 @@ impl Driver {
         {
             if link.name.conn == conn {
                 if let Ok(answer) = link.restarted(sdp, now) {
+                    self.routes.name(id, link.ufrag());
                     let sdp = self.plan.signed(self.rooms.get(&video), link, answer);
                     let _ = self.out.send(ToServer::Answer { video, to, conn, sdp });
                     self.dirty.insert(id);
@@ -397,9 +396,10 @@ impl Driver {
         }
     }
 
-    fn insert(&mut self, link: Link) {
+    fn insert(&mut self, mut link: Link) {
         let id = self.next;
         self.next += 1;
+        self.routes.name(id, link.ufrag());
         self.names.insert((link.name.video.clone(), link.name.peer.clone()), id);
         self.links.insert(id, link);
         self.dirty.insert(id);
@@ -418,7 +418,7 @@ impl Driver {
         if self.names.get(&key) == Some(&id) {
             self.names.remove(&key);
         }
-        self.routes.retain(|_, route| *route != id);
+        self.routes.forget(id);
         self.dirty.remove(&id);
         let now = self.millis();
         if let Some(room) = self.rooms.get_mut(&link.name.video) {
@@ -466,6 +466,7 @@ impl Driver {
         link.run(now, &mut self.budget, &mut out, &mut happened);
         let went = before - link.unsent;
         for transmit in out {
+            self.routes.sent((transmit.source, transmit.destination), id);
             self.net.send(transmit.source, transmit.destination, &transmit.contents);
         }
         let Some(room) = self.rooms.get_mut(&link.name.video) else { return };

@@ -178,6 +178,11 @@ impl Link {
         self.opened == [true; 2]
     }
 
+    /// Our name in ICE, which the neighbour's checks carry.
+    pub(super) fn ufrag(&mut self) -> String {
+        self.rtc.direct_api().local_ice_credentials().ufrag
+    }
+
     /// Whether our offer still waits for its answer.
     pub(super) fn is_unanswered(&self) -> bool {
         self.pending.is_some()
