@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { scenario } from "./lib/bed.mjs";
@@ -189,4 +189,48 @@ scenario(
     );
   },
   { timeout: 120_000 },
+);
+
+scenario(
+  "an old playlist that once counted is refused",
+  async (bed) => {
+    const { media, key, signaling, script, web } = await signedSite(bed, 12);
+    const here = join(media.root, media.name);
+    const old = await folder(bed);
+    await cp(here, old, { recursive: true });
+    // It names no signaling any more, so it is signed anew.
+    await bed.annotate(media.root, ["--key", join(media.root, ".site.key")]);
+    const seq = async (/** @type {string} */ folder) =>
+      Number(/,SEQ=(\d+)/.exec(await readFile(join(folder, "master.m3u8"), "utf8"))?.[1]);
+    assert.ok((await seq(old)) < (await seq(here)), `${await seq(old)}, ${await seq(here)}`);
+    const line = await bed.proxy(web.origin);
+    const film = `${line.origin}/${media.name}/master.m3u8`;
+    const site = { media, key, signaling, web, script, page: shortPage(line.origin + script, key, film) };
+    const { video, ...page } = await latePage(site);
+    const keeper = await nativePeer(bed, { signaling: signaling.url, video, media: old, kind: "mirror", name: "old" });
+    const viewer = await bed.viewer(page);
+    await viewer.play();
+    await viewer.neighbours(1);
+    await viewer.playedTo(1);
+    line.cut();
+    const again = () => window.__players[0].loadSource(window.__players[0].url);
+    await viewer.page.evaluate(again);
+    await viewer.until("the old playlist to be refused", () =>
+      window.__recorder.events.some(
+        ({ type, detail }) =>
+          type === "error" && detail.code === "signature-invalid" && /neighbour/.test(detail.message),
+      ),
+    );
+    assert.ok(keeper.events("text-asked").some(({ bytes }) => bytes > 0));
+    line.mend();
+    await viewer.page.evaluate(again);
+    await viewer.play();
+    await viewer.ended();
+    const shot = await viewer.snapshot();
+    await rightBytes(shot, media, viewer.name);
+    nothingRejected(shot, viewer.name);
+    const states = shot.sessions[0].stats.peers.map((/** @type {{ state: string }} */ { state }) => state);
+    assert.ok(!states.includes("banned"), `who has an old one is no liar: ${states}`);
+  },
+  { timeout: 60_000 },
 );
