@@ -208,6 +208,10 @@ pub const MAX_LINKS: usize = 1_000;
 /// Pairs of addresses that are remembered of a connection: all that 20 candidates make with two addresses of ours, and more.
 pub const LINK_ROUTES: usize = 64;
 
+/// Datagrams that a connection sends to an address (all its ports together) from which none of its own has come: enough to open
+/// a NAT of ours to two ports of it, too few to be of use against somebody whom a neighbour gives for himself.
+pub const LINK_PROBES: u8 = 4;
+
 /// Longest time from offer to open channels; signaling forgets an offer by then.
 pub const LINK_OPEN: Duration = Duration::from_secs(30);
 

@@ -2,8 +2,8 @@
 //! much lies in them.
 
 use std::{
-    collections::VecDeque,
-    net::SocketAddr,
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,9 @@ use str0m::{
     net::{Protocol, Receive, Transmit},
 };
 
-use crate::config::{LINK_CONTROL, LINK_OPEN, LINK_PROGRESS, LINK_RATE_SAMPLE, LINK_WINDOW, LINK_WINDOW_TIME};
+use crate::config::{
+    LINK_CONTROL, LINK_OPEN, LINK_PROBES, LINK_PROGRESS, LINK_RATE_SAMPLE, LINK_ROUTES, LINK_WINDOW, LINK_WINDOW_TIME,
+};
 
 /// Why a connection cannot be made or goes on no more.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +79,9 @@ pub(super) struct Link {
     filter: CandidateFilter,
     /// Candidates that came before their description.
     early: Vec<String>,
+    /// What may still be sent to an address, unless (none) something of this connection has come from it; at most
+    /// [`LINK_ROUTES`] addresses.
+    probes: HashMap<IpAddr, Option<u8>>,
     pub(super) local: Fingerprint,
     pub(super) remote: Option<Fingerprint>,
     channels: [ChannelId; 2],
@@ -154,6 +159,7 @@ impl Link {
             pending,
             filter,
             early: Vec::new(),
+            probes: HashMap::new(),
             local,
             remote,
             channels,
@@ -251,6 +257,9 @@ impl Link {
     /// A datagram of this connection.
     pub(super) fn receive(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         if let Some(input) = received(now, from, to, bytes) {
+            if self.knows(from.ip()) {
+                self.probes.insert(from.ip(), None);
+            }
             self.input(input);
         }
     }
@@ -300,7 +309,11 @@ impl Link {
     ) {
         loop {
             match self.rtc.poll_output() {
-                Ok(Output::Transmit(transmit)) => out.push(transmit),
+                Ok(Output::Transmit(transmit)) => {
+                    if self.may_send(transmit.destination.ip()) {
+                        out.push(transmit);
+                    }
+                }
                 Ok(Output::Event(event)) => self.event(event, happened),
                 Ok(Output::Timeout(timeout)) => {
                     if !self.rtc.is_alive() || self.is_dead(now) {
@@ -319,6 +332,26 @@ impl Link {
                     self.rtc.disconnect();
                     return;
                 }
+            }
+        }
+    }
+
+    /// Whether an address is remembered, or can be.
+    fn knows(&self, ip: IpAddr) -> bool {
+        self.probes.len() < LINK_ROUTES || self.probes.contains_key(&ip)
+    }
+
+    /// Whether a datagram may go there: whoever a neighbour gives for himself gets no more than a few that he did not want.
+    fn may_send(&mut self, to: IpAddr) -> bool {
+        if !self.knows(to) {
+            return false;
+        }
+        match self.probes.entry(to).or_insert(Some(LINK_PROBES)) {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
             }
         }
     }
