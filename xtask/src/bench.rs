@@ -21,14 +21,15 @@ pub(crate) struct Bench<'a> {
 pub(crate) fn parse<'a>(args: &[&'a str]) -> Result<Bench<'a>> {
     let (name, options) = args
         .split_first()
-        .ok_or_else(|| run::usage("what to measure is missing: viewers, fleet, edge or signaling"))?;
+        .ok_or_else(|| run::usage("what to measure is missing: viewers, fleet, edge, signaling or webrtc"))?;
     let run = match *name {
         "viewers" => viewers,
         "fleet" => fleet,
         "edge" => edge::bench,
         "signaling" => signaling,
+        "webrtc" => webrtc,
         other => {
-            let known = "viewers, fleet, edge and signaling";
+            let known = "viewers, fleet, edge, signaling and webrtc";
             return Err(run::usage(format!("unknown measurement {other:?}; there are {known}")));
         }
     };
@@ -77,6 +78,31 @@ fn signaling(options: &[&str]) -> Result<()> {
     run::check(node.args(options))
 }
 
+/// The library that ours is measured beside; it is not among the packages, which the tests need.
+const NODE_DATACHANNEL: &str = "0.33.4";
+
+/// The seeder beside other senders over WebRTC.
+fn webrtc(options: &[&str]) -> Result<()> {
+    setup::ensure(Need::Test)?;
+    if !options.contains(&"--report") {
+        // Before the seeder, which embeds it; and the seeder as users run it.
+        engine::build()?;
+        run::check(&mut cargo(["build", "--release", "-p", "marea-seeder"]))?;
+        let build = ["build", "--release", "-p", "marea-tests", "--features", "bench-webrtc", "--bin", "marea-webrtc"];
+        run::check(&mut cargo(build))?;
+        let root = run::target().join("tools/node-datachannel");
+        if !root.join("node_modules/.package-lock.json").exists() {
+            eprintln!("installing node-datachannel {NODE_DATACHANNEL}");
+            // Its library comes as a package of its own, so no script has to run.
+            let mut npm = program("npm", ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund"]);
+            npm.arg("--prefix").arg(&root).arg(format!("node-datachannel@{NODE_DATACHANNEL}"));
+            run::check_quietly(&mut npm)?;
+        }
+    }
+    let mut node = program("node", ["tests/bench/webrtc.mjs"]);
+    run::check(node.args(options))
+}
+
 /// Thousands of viewers in virtual time.
 fn fleet(options: &[&str]) -> Result<()> {
     setup::ensure(Need::Build)?;
@@ -94,6 +120,7 @@ mod tests {
     fn unknown_measurements_are_refused_with_what_there_is() {
         assert!(parse(&["viewers", "--runs", "1"]).is_ok());
         assert!(parse(&["fleet", "live"]).is_ok());
+        assert!(parse(&["webrtc", "--only", "idle"]).is_ok());
         for wrong in [&["viewer"][..], &[]] {
             let error = parse(wrong).err().expect("there is none of this name").to_string();
             assert!(error.contains("viewers"), "{error}");

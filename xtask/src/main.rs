@@ -32,6 +32,7 @@ Usage: cargo xtask COMMAND
   bench viewers [OPTION...]     measure plain hls.js, p2p-media-loader and Marea side by side (docs/benchmarks.md)
   bench edge [OPTION...]        measure the seeder beside nginx; --only plain|tls, --runs N, --report
   bench signaling [OPTION...]   measure signaling beside other trackers; --only load,paced,idle,restart, --runs N
+  bench webrtc [OPTION...]      measure the seeder beside other WebRTC senders; --only native,chromium,idle,crowd, --report
   bench fleet [SCENARIO...]     simulate thousands of viewers; --list shows the scenarios, --help the options
   soak [--minutes N] [--peers N]   viewers come and go for half an hour, and nothing may be left of them
   dist                          build what is shipped into target/dist: programs, engine, npm package, checksums

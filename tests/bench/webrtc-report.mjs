@@ -1,0 +1,108 @@
+// Draws `docs/benchmarks/webrtc.jsonl` as tables into docs/benchmarks.md.
+
+import { existsSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import * as paths from "../e2e/lib/paths.mjs";
+import { spread } from "./figures.mjs";
+
+const PAGE = join(paths.repo, "docs/benchmarks.md");
+
+/** Every run that is kept, one a line. */
+export const RESULTS = join(paths.repo, "docs/benchmarks/webrtc.jsonl");
+
+/** What is between these lines of the page is drawn; the rest is written by hand. */
+const MARKS = ["<!-- webrtc: drawn by `cargo xtask bench webrtc --report` -->", "<!-- end of webrtc -->"];
+
+const OURS = "marea";
+
+/** @param {any[]} runs @param {string} key @returns {number | undefined} */
+const middle = (runs, key) => spread(runs.map((run) => run[key] ?? null))?.median;
+
+/** @param {number | undefined} value @param {number} digits */
+const show = (value, digits) => (value === undefined ? "–" : value.toFixed(digits));
+
+/** Senders beside each other: a row for each line and number of receivers. @param {string} title @param {any[]} all @returns {string[]} */
+function compared(title, all) {
+  if (all.length === 0) return [];
+  const senders = [...new Set(all.map(({ sender }) => sender))];
+  const head = senders.map((sender) => `${sender} Mbit/s | ${sender} CPU s/GB`).join(" | ");
+  const lines = [
+    `### ${title}`,
+    "",
+    `| round trip, loss | receivers | runs | ${head} | best other ÷ marea |`,
+    `| --- | --: | --: |${" --: | --: |".repeat(senders.length)} --: |`,
+  ];
+  const cellOf = (/** @type {any} */ { rtt, loss, receivers }) => `${rtt} ms, ${loss * 100} % | ${receivers}`;
+  for (const cell of new Set(all.map(cellOf))) {
+    const runs = all.filter((run) => cellOf(run) === cell);
+    const of = (/** @type {string} */ sender) =>
+      runs.filter((run) => run.sender === sender && run.failed === undefined);
+    const cpus = senders.filter((sender) => sender !== OURS).map((sender) => middle(of(sender), "cpu"));
+    const best = Math.min(...cpus.flatMap((cpu) => cpu ?? []));
+    const ours = middle(of(OURS), "cpu");
+    const figures = senders.map(
+      (sender) => `${show(middle(of(sender), "mbit"), 1)} | ${show(middle(of(sender), "cpu"), 1)}`,
+    );
+    const ratio = show(ours === undefined || !Number.isFinite(best) ? undefined : best / ours, 2);
+    lines.push(`| ${cell} | ${of(OURS).length} | ${figures.join(" | ")} | ${ratio} |`);
+  }
+  const failed = all.filter((run) => run.failed !== undefined);
+  return [
+    ...lines,
+    "",
+    ...(failed.length > 0 ? [`${failed.length} of ${all.length} runs failed and are left out.`, ""] : []),
+  ];
+}
+
+/** @param {any[]} all @returns {string[]} */
+function idle(all) {
+  if (all.length === 0) return [];
+  const lines = [
+    "### Idle",
+    "",
+    "| sender | peers | KiB each | CPU, % of a core in all |",
+    "| --- | --: | --: | --: |",
+  ];
+  for (const sender of new Set(all.map((run) => run.sender))) {
+    const runs = all.filter((run) => run.sender === sender);
+    const core = middle(runs, "core");
+    lines.push(
+      `| ${sender} | ${runs[0].receivers} | ${show(middle(runs, "kib"), 0)} | ${show(core && 100 * core, 1)} |`,
+    );
+  }
+  return [...lines, ""];
+}
+
+/** @param {any[]} all @returns {string[]} */
+function crowd(all) {
+  if (all.length === 0) return [];
+  const [mbit, core, cpu, kib] = ["mbit", "core", "cpu", "kib"].map((key) => middle(all, key));
+  return [
+    "### A crowd",
+    "",
+    `${all[0].receivers} connected peers in 13 swarms, each of whom asks for 0.2 Mbit/s: ${show(mbit, 1)} Mbit/s in all at ` +
+      `${show(core && 100 * core, 0)} % of one core (${show(cpu, 1)} CPU s/GB), ${show(kib && kib / 1024, 0)} MiB resident. ` +
+      `${all.length} runs.`,
+    "",
+  ];
+}
+
+/** Draws all. */
+export async function report() {
+  const lines = existsSync(RESULTS) ? (await readFile(RESULTS, "utf8")).split("\n").filter(Boolean) : [];
+  if (lines.length === 0) throw new Error("no results are kept yet; make some: cargo xtask bench webrtc --append");
+  const all = lines.map((line) => JSON.parse(line));
+  const part = (/** @type {string} */ name) => all.filter((run) => run.part === name);
+  const text = [
+    ...compared("Native receivers", part("native")),
+    ...compared("Chromium as receiver", part("chromium")),
+    ...idle(part("idle")),
+    ...crowd(part("crowd")),
+  ].join("\n");
+  const page = await readFile(PAGE, "utf8");
+  const [begin, end] = MARKS.map((mark) => page.indexOf(mark));
+  if (begin < 0 || end < begin) throw new Error(`${PAGE} needs the lines ${MARKS.join(" and ")}`);
+  await writeFile(PAGE, `${page.slice(0, begin + MARKS[0].length)}\n\n${text}\n${page.slice(end)}`);
+  console.log(text);
+}
