@@ -16,7 +16,10 @@ use marea_swarm::{
     swarm::{Peer, PeerSetup},
     wire::{FRAME_HEADER_LEN, decode_frame},
 };
-use str0m::crypto::{dtls::DtlsCert, from_feature_flags};
+use str0m::{
+    crypto::{dtls::DtlsCert, from_feature_flags},
+    net::Transmit,
+};
 use tokio::{sync::mpsc, time::sleep_until};
 
 use super::{
@@ -56,6 +59,8 @@ pub(super) struct Driver {
     next: u32,
     /// Links that have to be run.
     dirty: BTreeSet<u32>,
+    /// What the links want sent: together, since each call of the kernel costs more than its bytes.
+    outgoing: Vec<Transmit>,
     /// Bytes of media that may go now.
     budget: f64,
     refilled: Instant,
@@ -86,6 +91,7 @@ impl Driver {
             routes: Routes::default(),
             next: 0,
             dirty: BTreeSet::new(),
+            outgoing: Vec::new(),
             budget: 0.0,
             refilled: now,
             down: false,
@@ -119,6 +125,7 @@ impl Driver {
                 () = sleep_until(until.into()) => {}
             }
             self.settle();
+            self.net.send(&mut self.outgoing);
         }
         self.leave().await;
     }
@@ -222,6 +229,7 @@ impl Driver {
             let _ = self.out.send(ToServer::Leave { video: video.clone() });
             self.part(&video);
         }
+        self.net.send(&mut self.outgoing);
         // What was said has to go out before the sockets close.
         tokio::time::sleep(LINK_GOODBYE).await;
     }
@@ -409,11 +417,7 @@ impl Driver {
     fn end(&mut self, id: u32) {
         let Some(mut link) = self.links.remove(&id) else { return };
         link.close();
-        let (mut out, mut happened) = (Vec::new(), Vec::new());
-        link.run(Instant::now(), &mut 0.0, &mut out, &mut happened);
-        for transmit in out {
-            self.net.send(transmit.source, transmit.destination, &transmit.contents);
-        }
+        link.run(Instant::now(), &mut 0.0, &mut self.outgoing, &mut Vec::new());
         let key = (link.name.video.clone(), link.name.peer.clone());
         if self.names.get(&key) == Some(&id) {
             self.names.remove(&key);
@@ -461,13 +465,12 @@ impl Driver {
         self.refill(now);
         let millis = self.millis();
         let Some(link) = self.links.get_mut(&id) else { return };
-        let (mut out, mut happened) = (Vec::new(), Vec::new());
-        let before = link.unsent;
-        link.run(now, &mut self.budget, &mut out, &mut happened);
+        let mut happened = Vec::new();
+        let (before, waiting) = (link.unsent, self.outgoing.len());
+        link.run(now, &mut self.budget, &mut self.outgoing, &mut happened);
         let went = before - link.unsent;
-        for transmit in out {
+        for transmit in &self.outgoing[waiting..] {
             self.routes.sent((transmit.source, transmit.destination), id);
-            self.net.send(transmit.source, transmit.destination, &transmit.contents);
         }
         let Some(room) = self.rooms.get_mut(&link.name.video) else { return };
         if let Some(edge) = &self.plan.edge {

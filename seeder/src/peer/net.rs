@@ -2,13 +2,16 @@
 
 use std::{
     collections::HashMap,
-    io,
+    io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
+use str0m::net::Transmit;
 use tokio::{
+    io::Interest,
     net::{UdpSocket, lookup_host},
     sync::mpsc,
     task::JoinHandle,
@@ -25,6 +28,9 @@ use crate::{
 /// Longest datagram that is read: what WebRTC sends fits an Ethernet frame.
 const MAX_DATAGRAM: usize = 2_048;
 
+/// Most bytes of datagrams of one length that pass between us and the kernel as one (UDP GSO and GRO): an IP packet's.
+const MAX_TOGETHER: usize = 65_000;
+
 /// Datagrams read ahead; beyond that the kernel keeps them, or drops them as a full line would.
 const READ_AHEAD: usize = 512;
 
@@ -38,7 +44,7 @@ pub(super) struct Datagram {
 
 /// One socket for each of our addresses, all of one port if that is free.
 pub(super) struct Net {
-    sockets: HashMap<SocketAddr, (Arc<UdpSocket>, JoinHandle<()>)>,
+    sockets: HashMap<SocketAddr, Bound>,
     port: u16,
     inbox: mpsc::Sender<Datagram>,
     /// What is random in the transactions of our own STUN requests: nobody else can answer them.
@@ -49,9 +55,16 @@ pub(super) struct Net {
     reflexive: HashMap<SocketAddr, SocketAddr>,
 }
 
+/// A socket, what its kernel can do, and who reads from it.
+struct Bound {
+    socket: Arc<UdpSocket>,
+    state: Arc<UdpSocketState>,
+    reader: JoinHandle<()>,
+}
+
 impl Drop for Net {
     fn drop(&mut self) {
-        self.sockets.values().for_each(|(_, reader)| reader.abort());
+        self.sockets.values().for_each(|bound| bound.reader.abort());
         if let Some(asker) = &self.asker {
             asker.abort();
         }
@@ -113,18 +126,9 @@ impl Net {
         if self.port == 0 {
             self.port = to.port();
         }
-        let (reading, inbox) = (Arc::clone(&socket), self.inbox.clone());
-        let reader = tokio::spawn(async move {
-            let mut buffer = vec![0; MAX_DATAGRAM];
-            loop {
-                // An error is an ICMP message about a datagram sent earlier: nothing is wrong with the socket.
-                let Ok((len, from)) = reading.recv_from(&mut buffer).await else { continue };
-                if inbox.send(Datagram { from, to, bytes: buffer[..len].to_vec() }).await.is_err() {
-                    return;
-                }
-            }
-        });
-        self.sockets.insert(to, (socket, reader));
+        let state = Arc::new(UdpSocketState::new((&socket).into())?);
+        let reader = tokio::spawn(read(Arc::clone(&socket), Arc::clone(&state), to, self.inbox.clone()));
+        self.sockets.insert(to, Bound { socket, state, reader });
         Ok(())
     }
 
@@ -138,11 +142,32 @@ impl Net {
         self.reflexive.iter().map(|(&base, &seen)| (base, seen))
     }
 
-    /// Sends a datagram; one that the kernel has no room for is lost, as any may be.
-    pub(super) fn send(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        if let Some((socket, _)) = self.sockets.get(&from) {
-            let _ = socket.try_send_to(bytes, to);
+    /// Sends datagrams, those of each connection in their order and together as far as they have one length. What the kernel has
+    /// no room for is lost, as any may be.
+    pub(super) fn send(&self, datagrams: &mut Vec<Transmit>) {
+        datagrams.sort_by_key(|datagram| (datagram.source, datagram.destination));
+        let mut joined = Vec::new();
+        let mut rest = &datagrams[..];
+        while let Some(first) = rest.first() {
+            let Some(Bound { socket, state, .. }) = self.sockets.get(&first.source) else {
+                rest = &rest[1..];
+                continue;
+            };
+            let count = together(rest, state.max_gso_segments());
+            let (taken, left) = rest.split_at(count);
+            joined.clear();
+            taken.iter().for_each(|datagram| joined.extend_from_slice(&datagram.contents));
+            let transmit = quinn_udp::Transmit {
+                destination: first.destination,
+                ecn: None,
+                contents: &joined,
+                segment_size: (count > 1).then_some(first.contents.len()),
+                src_ip: None,
+            };
+            let _ = socket.try_io(Interest::WRITABLE, || state.try_send(socket.into(), &transmit));
+            rest = left;
         }
+        datagrams.clear();
     }
 
     /// Asks these servers (`stun:` URLs, RFC 7064; others are left out) for our addresses from now on.
@@ -158,7 +183,7 @@ impl Net {
         if let Some(asker) = self.asker.take() {
             asker.abort();
         }
-        let sockets: Vec<Arc<UdpSocket>> = self.sockets.values().map(|(socket, _)| Arc::clone(socket)).collect();
+        let sockets: Vec<Arc<UdpSocket>> = self.sockets.values().map(|bound| Arc::clone(&bound.socket)).collect();
         let (servers, secret) = (self.servers.clone(), self.secret);
         if servers.is_empty() || sockets.is_empty() {
             return;
@@ -192,6 +217,41 @@ impl Net {
     }
 }
 
+/// Reads from a socket, which is at `to`, until nobody wants it.
+async fn read(socket: Arc<UdpSocket>, state: Arc<UdpSocketState>, to: SocketAddr, inbox: mpsc::Sender<Datagram>) {
+    let len = (MAX_DATAGRAM * state.gro_segments()).min(1 << 16);
+    let mut buffers = vec![vec![0; len]; BATCH_SIZE];
+    let mut metas = [RecvMeta::default(); BATCH_SIZE];
+    loop {
+        let mut slices: Vec<IoSliceMut<'_>> = buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
+        let read = || state.recv((&*socket).into(), &mut slices, &mut metas);
+        // An error is an ICMP message about a datagram sent earlier: nothing is wrong with the socket.
+        let Ok(count) = socket.async_io(Interest::READABLE, read).await else { continue };
+        for (meta, buffer) in metas.iter().zip(&buffers).take(count) {
+            for bytes in buffer[..meta.len].chunks(meta.stride.max(1)) {
+                if inbox.send(Datagram { from: meta.addr, to, bytes: bytes.to_vec() }).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// How many of these, from the first, go to its receiver as datagrams of its length, of which only the last may be shorter.
+fn together(datagrams: &[Transmit], most: usize) -> usize {
+    let Some(first) = datagrams.first() else { return 0 };
+    let len = first.contents.len();
+    let most = most.min(MAX_TOGETHER / len.max(1)).max(1);
+    let fits = |datagram: &&Transmit| {
+        (datagram.source, datagram.destination) == (first.source, first.destination) && datagram.contents.len() == len
+    };
+    let count = datagrams.iter().take(most).take_while(fits).count();
+    let shorter = datagrams.get(count).is_some_and(|datagram| {
+        (datagram.source, datagram.destination) == (first.source, first.destination) && datagram.contents.len() < len
+    });
+    if shorter && count < most { count + 1 } else { count }
+}
+
 fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     // The kernel may give less; then a burst loses more.
@@ -223,4 +283,36 @@ fn transaction(secret: [u8; 8], round: u32) -> stun::Transaction {
     transaction[..8].copy_from_slice(&secret);
     transaction[8..].copy_from_slice(&round.to_be_bytes());
     transaction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_sent_together_arrives_apart_and_whole() {
+        let (mut net, _datagrams) = Net::new(0);
+        net.bind(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let source = net.addresses().next().unwrap();
+        net.sockets[&source].socket.writable().await.unwrap();
+        let receivers = [(); 2].map(|()| std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let lengths = [100, 100, 100, 50, 100, 200, 200];
+        let mut sent = Vec::new();
+        for (at, len) in (0u8..).zip(lengths) {
+            for receiver in &receivers {
+                let (proto, destination) = (str0m::net::Protocol::Udp, receiver.local_addr().unwrap());
+                sent.push(Transmit { proto, source, destination, contents: vec![at; len].into() });
+            }
+        }
+        net.send(&mut sent);
+        assert!(sent.is_empty());
+        for receiver in receivers {
+            receiver.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+            for (at, len) in (0u8..).zip(lengths) {
+                let mut buffer = [0; 2_048];
+                let (received, from) = receiver.recv_from(&mut buffer).unwrap();
+                assert_eq!((&buffer[..received], from), (&vec![at; len][..], source));
+            }
+        }
+    }
 }
