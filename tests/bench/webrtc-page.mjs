@@ -60,6 +60,10 @@ export function receivingPage() {
       const message = new Uint8Array(bytes);
       if (message[0] === 1) page.open = proven = true;
       if (message[0] === 3) objects.push(message.slice(4, 12));
+      if (message[0] === 14 && message[8] === 0) {
+        message[8] = 1;
+        control.send(message);
+      }
       ask();
     };
     data.onmessage = ({ data: bytes }) => {

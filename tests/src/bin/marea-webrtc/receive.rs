@@ -225,7 +225,9 @@ impl Receiver<'_> {
                 let payload = match &mut self.brain {
                     None => data.data.len(),
                     Some(brain) if data.id == self.channels[0] => {
-                        if brain.control(&data.data)? {
+                        let before = brain.proven;
+                        self.queue.extend(brain.control(&data.data)?);
+                        if brain.proven && !before {
                             self.shared.open.set(self.shared.open.get() + 1);
                         }
                         0
@@ -286,22 +288,24 @@ impl Brain {
         hello(&self.marea.video, &self.local, &self.remote)
     }
 
-    /// Takes a message; true if it is the HELLO, and right.
-    fn control(&mut self, bytes: &[u8]) -> Result<bool> {
+    /// Takes a message; gives the answer, if it wants one.
+    fn control(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>> {
         match decode_control(bytes)? {
             Some(Control::Hello(hello)) => {
                 let key = proof::swarm_key(&self.marea.video);
                 self.proven =
                     proof::verify(&key, Role::Answerer, &hello.nonce, &self.remote, &self.local, &hello.proof);
                 ensure!(self.proven, "the sender does not know the video");
-                return Ok(true);
+            }
+            Some(Control::Ping { nonce, reply: false }) => {
+                return Ok(Some(encode_control(&Control::Ping { nonce, reply: true })));
             }
             Some(Control::Have { oid, .. }) => self.objects.push(oid),
             Some(Control::Busy { .. }) => bail!("the sender is busy"),
             Some(Control::Bye { reason }) => bail!("the sender leaves ({reason})"),
             _ => {}
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Takes a FRAME; bytes of media in it.
