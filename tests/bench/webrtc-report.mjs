@@ -81,9 +81,9 @@ function crowd(all) {
   return [
     "### A crowd",
     "",
-    `${all[0].receivers} connected peers in 13 swarms, each of whom asks for 0.2 Mbit/s: ${show(mbit, 1)} Mbit/s in all at ` +
+    `${all[0].receivers} connected peers, 40 to a swarm, each of whom asks for 0.2 Mbit/s: ${show(mbit, 1)} Mbit/s in all at ` +
       `${show(core && 100 * core, 0)} % of one core (${show(cpu, 1)} CPU s/GB), ${show(kib && kib / 1024, 0)} MiB resident. ` +
-      `${all.length} runs.`,
+      `Runs: ${all.length}.`,
     "",
   ];
 }
