@@ -202,6 +202,9 @@ pub const MAX_CONNECTIONS_PER_ADDRESS: usize = 1024;
 pub const MAX_QUEUE: usize = 256 * 1024;
 /// Time for one write to a socket: a reader that takes nothing for so long is gone.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Pause between two writes to one socket: answers to one announce come within a moment, and go out as one. What comes after a longer
+/// silence goes at once.
+pub const WRITE_PAUSE: Duration = Duration::from_millis(2);
 /// Time for the HTTP request and for the switch to WebSocket.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A ping goes out after so long without anything received: below the 60 s at which proxies drop idle connections.

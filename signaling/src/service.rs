@@ -1,8 +1,10 @@
 //! [`Signaling`]: shard and tracker, their sockets and their clock.
 
 mod core;
+mod frame;
 mod handshake;
 mod hub;
+mod mailbox;
 mod room;
 mod socket;
 
@@ -24,9 +26,8 @@ use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 use tokio::{io::DuplexStream, sync::Notify};
 use tokio_util::task::TaskTracker;
-use tokio_websockets::CloseCode;
 
-use self::{core::Core, hub::Hub, room::Room};
+use self::{core::Core, frame::CloseCode, hub::Hub, room::Room};
 #[cfg(feature = "redis")]
 use crate::cluster::{
     NodeEvent, NodeId, Nodes, SwarmId,
@@ -319,7 +320,7 @@ impl Signaling {
             stun: inner.stun(&policy, request.headers()),
         };
         let hubs = (Arc::clone(inner), Arc::clone(hub));
-        inner.sockets.spawn(socket::serve(hubs, request, client, allowed, seat));
+        inner.sockets.spawn(socket::serve(hubs, hyper::upgrade::on(request), client, allowed, seat));
         handshake::switch(&accept)
     }
 

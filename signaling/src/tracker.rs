@@ -13,6 +13,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
     net::IpAddr,
 };
 
@@ -41,6 +42,8 @@ pub struct Tracker {
     swarms: HashMap<Id20, Swarm>,
     /// Offers that were passed on and may be answered.
     offers: HashMap<OfferKey, Pending>,
+    /// Makes their keys.
+    hasher: RandomState,
     /// When they end, in order.
     offer_ends: VecDeque<(Millis, OfferKey)>,
     /// When each connection is looked at for what is forgotten.
@@ -50,8 +53,8 @@ pub struct Tracker {
     nodes: Option<bool>,
 }
 
-/// Info hash, who offered, `offer_id`.
-type OfferKey = (Id20, Id20, String);
+/// Info hash, who offered and `offer_id`, hashed by a secret: there are many, and none can be made to be like another.
+type OfferKey = u64;
 
 #[derive(Debug)]
 struct Pending {
@@ -100,6 +103,7 @@ impl Tracker {
             next_connection: 0,
             swarms: HashMap::new(),
             offers: HashMap::new(),
+            hasher: RandomState::new(),
             offer_ends: VecDeque::new(),
             checks: BTreeSet::new(),
             peers: 0,
@@ -311,9 +315,9 @@ impl Tracker {
 
     /// Remembers who may answer an offer.
     fn expect(&mut self, now: Millis, (info_hash, peer_id): (Id20, Id20), offer: &Offer<'_>, from: From, to: To) {
-        let key = (info_hash, peer_id, offer.id.key.clone());
+        let key = self.hasher.hash_one((info_hash, peer_id, &offer.id.key));
         let ends = now + defaults::TRACKER_OFFER_MS;
-        self.offers.insert(key.clone(), Pending { from, to, ends });
+        self.offers.insert(key, Pending { from, to, ends });
         self.offer_ends.push_back((ends, key));
     }
 
@@ -332,7 +336,7 @@ impl Tracker {
 
     /// Who made the offer that `by` answers; it cannot be answered again.
     fn take_offer(&mut self, now: Millis, answer: &Answer<'_>, by: To) -> Option<From> {
-        let key = (answer.info_hash, answer.to_peer_id, answer.id.key.clone());
+        let key = self.hasher.hash_one((answer.info_hash, answer.to_peer_id, &answer.id.key));
         let from = self.offers.get(&key).filter(|offer| offer.to == by && offer.ends > now)?.from;
         self.offers.remove(&key);
         Some(from)

@@ -2,24 +2,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
-use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
-use tokio_websockets::CloseCode;
+use tokio::sync::Notify;
 
-use super::core::Core;
+use super::{core::Core, frame::CloseCode, mailbox::Mailbox};
 #[cfg(feature = "redis")]
 use crate::cluster::redis::Outbound;
 use crate::{
-    defaults,
     ids::{ConnectionId, Millis},
     metrics::Metrics,
     shard::{Client, CloseReason, Outbox},
@@ -37,7 +30,7 @@ pub(super) struct Hub<C> {
 #[derive(Debug)]
 struct State<C> {
     core: C,
-    queues: HashMap<ConnectionId, Queue>,
+    mailboxes: HashMap<ConnectionId, Arc<Mailbox>>,
     /// When [`Hub::timeout`] will be called.
     scheduled: Option<Millis>,
     /// Counters of messages by type, in and out: a few, found faster than by their labels.
@@ -73,33 +66,6 @@ fn count(
     known.push((kind, counter));
 }
 
-/// The way to one socket.
-#[derive(Debug)]
-struct Queue {
-    sender: mpsc::UnboundedSender<Queued>,
-    /// Bytes in it.
-    bytes: Arc<AtomicUsize>,
-    /// Ends the socket without a word.
-    cut: CancellationToken,
-}
-
-/// Something to write to a socket.
-#[derive(Debug)]
-pub(super) enum Queued {
-    /// A message; when it was received, if it is a relayed one.
-    Text { text: Bytes, relayed: Option<Instant> },
-    /// The end.
-    Close(CloseCode, &'static str),
-}
-
-/// The socket's end of its queue.
-#[derive(Debug)]
-pub(super) struct Receiver {
-    pub(super) queue: mpsc::UnboundedReceiver<Queued>,
-    pub(super) bytes: Arc<AtomicUsize>,
-    pub(super) cut: CancellationToken,
-}
-
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -115,7 +81,7 @@ impl<C: Core> Hub<C> {
     pub(super) fn new(core: C, metrics: Metrics) -> Self {
         let state = State {
             core,
-            queues: HashMap::new(),
+            mailboxes: HashMap::new(),
             scheduled: None,
             counters: [Vec::new(), Vec::new()],
             #[cfg(feature = "redis")]
@@ -136,22 +102,20 @@ impl<C: Core> Hub<C> {
     }
 
     /// A WebSocket has opened.
-    pub(super) fn open(&self, now: Millis, client: Client) -> (ConnectionId, Receiver) {
-        let (sender, queue) = mpsc::unbounded_channel();
-        let (bytes, cut) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
-        let receiver = Receiver { queue, bytes: Arc::clone(&bytes), cut: cut.clone() };
+    pub(super) fn open(&self, now: Millis, client: Client) -> (ConnectionId, Arc<Mailbox>) {
+        let mailbox = Arc::default();
         let mut state = lock(&self.state);
         let id = state.core.open(now, client);
-        state.queues.insert(id, Queue { sender, bytes, cut });
+        state.mailboxes.insert(id, Arc::clone(&mailbox));
         self.metrics.connections.inc();
         self.reschedule(&mut state);
-        (id, receiver)
+        (id, mailbox)
     }
 
     /// It has closed.
     pub(super) fn close(&self, now: Millis, id: ConnectionId, clean: bool) {
         let mut state = lock(&self.state);
-        if state.queues.remove(&id).is_some() {
+        if state.mailboxes.remove(&id).is_some() {
             self.metrics.connections.dec();
         }
         let mut out = Outbox::default();
@@ -180,15 +144,15 @@ impl<C: Core> Hub<C> {
 
     /// Ends every connection.
     pub(super) fn close_all(&self, code: CloseCode, reason: &'static str) {
-        for queue in lock(&self.state).queues.values() {
-            let _ = queue.sender.send(Queued::Close(code, reason));
+        for mailbox in lock(&self.state).mailboxes.values() {
+            mailbox.close(code, reason);
         }
     }
 
     /// Looks at the core, and at the number of its connections.
     pub(super) fn look<T>(&self, at: impl FnOnce(&C, usize) -> T) -> T {
         let state = lock(&self.state);
-        at(&state.core, state.queues.len())
+        at(&state.core, state.mailboxes.len())
     }
 
     fn finish(&self, state: &mut State<C>, out: Outbox, received: Instant) {
@@ -208,27 +172,21 @@ impl<C: Core> Hub<C> {
             }
         }
         for send in out.sends {
-            let Some(queue) = state.queues.get(&send.to) else { continue };
-            let waiting = queue.bytes.fetch_add(send.text.len(), Ordering::Relaxed);
-            // A single message always fits: the limit is about those who do not read.
-            if waiting > 0 && waiting + send.text.len() > defaults::MAX_QUEUE {
+            let Some(mailbox) = state.mailboxes.get(&send.to) else { continue };
+            if mailbox.text(send.text, send.relayed.then_some(received)) {
+                count(&mut state.counters, &self.metrics, Direction::Out, send.kind);
+            } else {
                 self.metrics.reject("slow-reader");
-                queue.cut.cancel();
-                continue;
             }
-            count(&mut state.counters, &self.metrics, Direction::Out, send.kind);
-            let relayed = send.relayed.then_some(received);
-            // It fails if the socket has just ended; its task will say so.
-            let _ = queue.sender.send(Queued::Text { text: send.text, relayed });
         }
         for (id, reason) in out.closes {
             let (code, text, label) = match reason {
                 CloseReason::Abuse => (CloseCode::POLICY_VIOLATION, "too many wrong messages", "closed-abuse"),
-                CloseReason::Idle => (CloseCode::NORMAL_CLOSURE, "in no video", "closed-idle"),
+                CloseReason::Idle => (CloseCode::NORMAL, "in no video", "closed-idle"),
             };
             self.metrics.reject(label);
-            if let Some(queue) = state.queues.get(&id) {
-                let _ = queue.sender.send(Queued::Close(code, text));
+            if let Some(mailbox) = state.mailboxes.get(&id) {
+                mailbox.close(code, text);
             }
         }
         state.core.measure(&self.metrics);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
-use crate::{cluster::TrackerOffer, defaults, message::object};
+use crate::{cluster::TrackerOffer, defaults, message::{Object, object}};
 
 /// Longest SDP as JSON: line ends are escaped in four bytes instead of two.
 const MAX_SDP_TEXT: usize = defaults::MAX_SDP * 3 / 2;
@@ -41,7 +41,8 @@ impl fmt::Debug for Id20 {
 
 impl Serialize for Id20 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let text: String = self.0.iter().map(|byte| char::from(*byte)).collect();
+        serializer.serialize_str(&text)
     }
 }
 
@@ -105,7 +106,7 @@ pub(super) struct Answer<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct OfferId<'a> {
     pub(super) raw: &'a RawValue,
-    pub(super) key: String,
+    pub(super) key: Cow<'a, str>,
 }
 
 /// A message that was not understood.
@@ -152,7 +153,7 @@ struct Raw<'a> {
 #[derive(Deserialize)]
 struct RawOffer<'a> {
     #[serde(borrow)]
-    offer: &'a RawValue,
+    offer: Object<RawDescription<'a>>,
     #[serde(borrow)]
     offer_id: &'a RawValue,
 }
@@ -188,7 +189,8 @@ fn announce<'a>(raw: &Raw<'a>, info_hash: Option<Id20>) -> Result<Request<'a>, &
     if let Some(answer) = raw.answer {
         let to_peer_id = value(raw.to_peer_id).ok_or("to_peer_id is not 20 bytes as a binary string")?;
         let id = raw.offer_id.and_then(offer_id).ok_or("offer_id is missing or too long")?;
-        let sdp = description(answer, "answer").ok_or("answer is not {type: \"answer\", sdp} or too long")?;
+        let sdp = object(answer.get()).and_then(|answer| description(&answer, "answer"));
+        let sdp = sdp.ok_or("answer is not {type: \"answer\", sdp} or too long")?;
         return Ok(Request::Answer(Answer { info_hash, peer_id, to_peer_id, id, sdp }));
     }
     let event = match raw.event.map(|event| value(Some(event)).unwrap_or("no text".to_owned())).as_deref() {
@@ -199,19 +201,31 @@ fn announce<'a>(raw: &Raw<'a>, info_hash: Option<Id20>) -> Result<Request<'a>, &
     };
     let left: Option<f64> = value(raw.left);
     let complete = if event == Event::Completed { Some(true) } else { left.map(|left| left == 0.0) };
-    let list: Vec<&RawValue> = match raw.offers {
-        Some(offers) => serde_json::from_str(offers.get()).map_err(|_| "offers is no array")?,
-        None => Vec::new(),
-    };
-    let offers: Vec<Offer<'_>> = list.iter().take(defaults::MAX_TRACKER_OFFERS).filter_map(|raw| offer(raw)).collect();
-    let wrong_offers = list.len().min(defaults::MAX_TRACKER_OFFERS) - offers.len();
+    let (offers, wrong_offers) = raw.offers.map(offers).transpose()?.unwrap_or_default();
     let numwant = value(raw.numwant);
     Ok(Request::Announce(Announce { info_hash, peer_id, event, complete, numwant, offers, wrong_offers }))
 }
 
-fn offer(raw: &RawValue) -> Option<Offer<'_>> {
-    let raw: RawOffer<'_> = object(raw.get())?;
-    Some(Offer { id: offer_id(raw.offer_id)?, sdp: description(raw.offer, "offer")? })
+/// The offers of an announce, and how many were none.
+fn offers(raw: &RawValue) -> Result<(Vec<Offer<'_>>, usize), &'static str> {
+    // All are right, as a rule; else each is read by itself.
+    let right = serde_json::from_str::<Vec<Object<RawOffer<'_>>>>(raw.get());
+    let read: Vec<Option<Offer<'_>>> = match right {
+        Ok(list) => list.into_iter().take(defaults::MAX_TRACKER_OFFERS).map(|raw| offer(raw.0)).collect(),
+        Err(_) => {
+            let list: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| "offers is no array")?;
+            let list = list.into_iter().take(defaults::MAX_TRACKER_OFFERS);
+            list.map(|raw| object(raw.get()).and_then(offer)).collect()
+        }
+    };
+    let all = read.len();
+    let offers: Vec<Offer<'_>> = read.into_iter().flatten().collect();
+    let wrong = all - offers.len();
+    Ok((offers, wrong))
+}
+
+fn offer(raw: RawOffer<'_>) -> Option<Offer<'_>> {
+    Some(Offer { id: offer_id(raw.offer_id)?, sdp: description(&raw.offer.0, "offer")? })
 }
 
 /// What another node passes on is read as strictly.
@@ -222,13 +236,19 @@ pub(super) fn offer_of(offer: &TrackerOffer) -> Option<Offer<'_>> {
 }
 
 fn offer_id(raw: &RawValue) -> Option<OfferId<'_>> {
-    let value: serde_json::Value =
-        (raw.get().len() <= defaults::MAX_OFFER_ID).then(|| serde_json::from_str(raw.get()).ok()).flatten()?;
-    (!value.is_null()).then(|| OfferId { raw, key: value.to_string() })
+    let text = raw.get();
+    if text.len() > defaults::MAX_OFFER_ID {
+        return None;
+    }
+    // A string without an escape means what stands there.
+    if text.starts_with('"') && !text.contains('\\') {
+        return Some(OfferId { raw, key: Cow::Borrowed(text) });
+    }
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    (!value.is_null()).then(|| OfferId { raw, key: Cow::Owned(value.to_string()) })
 }
 
-fn description<'a>(raw: &'a RawValue, kind: &str) -> Option<&'a RawValue> {
-    let description: RawDescription<'a> = object(raw.get())?;
+fn description<'a>(description: &RawDescription<'a>, kind: &str) -> Option<&'a RawValue> {
     let sdp = description.sdp.get();
     let fits = sdp.starts_with('"') && sdp.len() <= MAX_SDP_TEXT;
     (description.kind == kind && fits).then_some(description.sdp)
@@ -265,18 +285,13 @@ struct Reply {
 #[derive(Serialize)]
 struct Relayed<'a> {
     action: Action,
-    #[serde(flatten)]
-    description: Description<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offer: Option<Typed<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<Typed<'a>>,
     offer_id: &'a RawValue,
     peer_id: Id20,
     info_hash: Id20,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Description<'a> {
-    Offer(Typed<'a>),
-    Answer(Typed<'a>),
 }
 
 #[derive(Serialize)]
@@ -300,37 +315,47 @@ struct Failed {
     info_hash: Option<Id20>,
 }
 
-fn write(message: &impl Serialize) -> Bytes {
+fn write(message: &impl Serialize, length: usize) -> Bytes {
+    let mut out = Vec::with_capacity(length);
     // Every key above is a string: there is nothing that could fail.
-    serde_json::to_vec(message).map(Bytes::from).unwrap_or_default()
+    let _ = serde_json::to_writer(&mut out, message);
+    Bytes::from(out)
 }
+
+/// About as long as a message without an SDP is.
+const SHORT: usize = 256;
 
 /// The answer to an announce.
 pub(super) fn reply(info_hash: Id20, interval: u32, numbers: Numbers) -> Bytes {
     let Numbers { complete, incomplete, .. } = numbers;
-    write(&Reply { action: Action::Announce, interval, info_hash, complete, incomplete })
+    write(&Reply { action: Action::Announce, interval, info_hash, complete, incomplete }, SHORT)
 }
 
 /// An offer of `peer_id`, to somebody else.
 pub(super) fn relayed_offer(info_hash: Id20, peer_id: Id20, offer: &Offer<'_>) -> Bytes {
-    let description = Description::Offer(Typed { r#type: "offer", sdp: offer.sdp });
-    write(&Relayed { action: Action::Announce, description, offer_id: offer.id.raw, peer_id, info_hash })
+    let Offer { id, sdp } = offer;
+    let typed = Some(Typed { r#type: "offer", sdp });
+    let relayed = Relayed { action: Action::Announce, offer: typed, answer: None, offer_id: id.raw, peer_id, info_hash };
+    write(&relayed, SHORT + sdp.get().len())
 }
 
 /// An answer, to who offered.
 pub(super) fn relayed_answer(answer: &Answer<'_>) -> Bytes {
-    let description = Description::Answer(Typed { r#type: "answer", sdp: answer.sdp });
-    let (offer_id, peer_id, info_hash) = (answer.id.raw, answer.peer_id, answer.info_hash);
-    write(&Relayed { action: Action::Announce, description, offer_id, peer_id, info_hash })
+    let &Answer { info_hash, peer_id, sdp, .. } = answer;
+    let typed = Some(Typed { r#type: "answer", sdp });
+    let offer_id = answer.id.raw;
+    let relayed = Relayed { action: Action::Announce, offer: None, answer: typed, offer_id, peer_id, info_hash };
+    write(&relayed, SHORT + sdp.get().len())
 }
 
 /// The answer to a scrape.
 pub(super) fn files(files: BTreeMap<Id20, Numbers>) -> Bytes {
-    write(&Files { action: Action::Scrape, files })
+    let length = SHORT * (1 + files.len());
+    write(&Files { action: Action::Scrape, files }, length)
 }
 
 /// A refusal.
 pub(super) fn failure(failure: Failure) -> Bytes {
     let Failure { action, info_hash, reason } = failure;
-    write(&Failed { action, reason, info_hash })
+    write(&Failed { action, reason, info_hash }, SHORT)
 }
