@@ -4,6 +4,7 @@ mod common;
 
 use std::{net::SocketAddr, time::Duration};
 
+use futures_util::StreamExt as _;
 use marea_signaling::service::Policy;
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::UdpSocket, time::timeout};
@@ -102,6 +103,34 @@ async fn malformed_messages_are_answered_and_then_end_the_connection_and_nothing
     a.raw(Message::text("null")).await;
     assert_eq!(a.expect_close().await.0, CloseCode::POLICY_VIOLATION);
     bystander.join("moon", 0).await;
+}
+
+#[tokio::test]
+async fn messages_are_read_however_they_are_cut() {
+    let server = Running::start(Policy::default()).await;
+    let mut a = server.client().await;
+    // Masked with zeros.
+    let join = |name| {
+        let text = json!({"type": "join", "v": 1, "video": video(name), "kind": "viewer", "want": 0, "connected": []});
+        let text = text.to_string();
+        let length = u8::try_from(text.len()).unwrap();
+        assert!(length < 126, "it would stand in two more bytes");
+        [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat()
+    };
+    for byte in join("tide") {
+        a.socket.get_mut().write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(a.expect("joined").await["video"], video("tide"));
+    // More than one socket's turn, the last in two pieces.
+    let mut many = [0x89, 0x80, 0, 0, 0, 0].repeat(1000);
+    many.extend(join("moon"));
+    let (begin, rest) = many.split_at(many.len() - 10);
+    a.socket.get_mut().write_all(begin).await.unwrap();
+    let pong = timeout(PATIENCE, a.socket.next()).await.unwrap().unwrap().unwrap();
+    assert!(pong.is_pong(), "{pong:?}");
+    a.socket.get_mut().write_all(rest).await.unwrap();
+    assert_eq!(a.expect("joined").await["video"], video("moon"));
 }
 
 #[tokio::test]

@@ -1,11 +1,6 @@
 //! What waits to be written to one socket.
 
-use std::{
-    collections::VecDeque,
-    sync::Mutex,
-    task::Waker,
-    time::Instant,
-};
+use std::{collections::VecDeque, sync::Mutex, task::Waker, time::Instant};
 
 use bytes::Bytes;
 
@@ -119,5 +114,62 @@ impl Mail {
         {
             waker.wake_by_ref();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn text(mailbox: &Mailbox, bytes: usize) -> bool {
+        mailbox.text(Bytes::from(vec![b'x'; bytes]), None)
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_once_and_a_busy_one_only_at_the_end() {
+        let (mailbox, woken) = (Mailbox::default(), Arc::new(Woken::default()));
+        let waker = Waker::from(Arc::clone(&woken));
+        let times = || woken.0.load(Ordering::Relaxed);
+        assert!(mailbox.sleep(&waker, false));
+        assert!(text(&mailbox, 1) && text(&mailbox, 1));
+        assert_eq!(times(), 1);
+        assert!(!mailbox.sleep(&waker, false), "there is something");
+        assert!(mailbox.sleep(&waker, true));
+        assert!(text(&mailbox, 1));
+        assert_eq!(times(), 1);
+        // More than may lie there.
+        assert!(!text(&mailbox, defaults::MAX_QUEUE));
+        assert_eq!((times(), mailbox.look()), (2, Found::Cut));
+        assert!(!mailbox.sleep(&waker, true));
+    }
+
+    #[test]
+    fn what_is_taken_makes_room_and_comes_in_order() {
+        let mailbox = Mailbox::default();
+        assert!(text(&mailbox, 2 * defaults::MAX_QUEUE), "one message always fits");
+        mailbox.close(CloseCode::GOING_AWAY, "end");
+        let mut taken = Vec::new();
+        mailbox.take(1, |queued| taken.push(matches!(queued, Queued::Text { .. })));
+        assert!(text(&mailbox, 1));
+        assert_eq!(mailbox.look(), Found::Something);
+        mailbox.take(usize::MAX, |queued| taken.push(matches!(queued, Queued::Text { .. })));
+        assert_eq!((taken, mailbox.look()), (vec![true, false, true], Found::Nothing));
     }
 }

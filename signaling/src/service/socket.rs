@@ -133,19 +133,17 @@ async fn say_goodbye(mut line: Line<impl Stream>, end: End) -> io::Result<()> {
     stream.write_all(&unsent).await?;
     stream.flush().await?;
     match end {
-        End::Ours(..) => {
-            loop {
-                let used = match frames.read(&mut unread) {
-                    Ok(Some((_, Heard::Close(_)))) | Err(_) => break,
-                    Ok(read) => read.map(|(used, _)| used),
-                };
-                match used {
-                    Some(used) => drop(unread.drain(..used)),
-                    None if stream.read_buf(&mut unread).await? == 0 => break,
-                    None => {}
-                }
+        End::Ours(..) => loop {
+            let used = match frames.read(&mut unread) {
+                Ok(Some((_, Heard::Close(_)))) | Err(_) => break,
+                Ok(read) => read.map(|(used, _)| used),
+            };
+            match used {
+                Some(used) => drop(unread.drain(..used)),
+                None if stream.read_buf(&mut unread).await? == 0 => break,
+                None => {}
             }
-        }
+        },
         // Reads on in vain: ending TCP with something unread would destroy our last words.
         End::Wrong(_) => while stream.read(&mut [0; 4096]).await? > 0 {},
         End::Clean(_) | End::Broken => {}

@@ -6,7 +6,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
-use crate::{cluster::TrackerOffer, defaults, message::{Object, object}};
+use crate::{
+    cluster::TrackerOffer,
+    defaults,
+    message::{Object, object},
+};
 
 /// Longest SDP as JSON: line ends are escaped in four bytes instead of two.
 const MAX_SDP_TEXT: usize = defaults::MAX_SDP * 3 / 2;
@@ -211,11 +215,11 @@ fn offers(raw: &RawValue) -> Result<(Vec<Offer<'_>>, usize), &'static str> {
     // All are right, as a rule; else each is read by itself.
     let right = serde_json::from_str::<Vec<Object<RawOffer<'_>>>>(raw.get());
     let read: Vec<Option<Offer<'_>>> = match right {
-        Ok(list) => list.into_iter().take(defaults::MAX_TRACKER_OFFERS).map(|raw| offer(raw.0)).collect(),
+        Ok(list) => list.into_iter().take(defaults::MAX_TRACKER_OFFERS).map(|raw| offer(&raw.0)).collect(),
         Err(_) => {
             let list: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| "offers is no array")?;
             let list = list.into_iter().take(defaults::MAX_TRACKER_OFFERS);
-            list.map(|raw| object(raw.get()).and_then(offer)).collect()
+            list.map(|raw| offer(&object(raw.get())?)).collect()
         }
     };
     let all = read.len();
@@ -224,7 +228,7 @@ fn offers(raw: &RawValue) -> Result<(Vec<Offer<'_>>, usize), &'static str> {
     Ok((offers, wrong))
 }
 
-fn offer(raw: RawOffer<'_>) -> Option<Offer<'_>> {
+fn offer<'a>(raw: &RawOffer<'a>) -> Option<Offer<'a>> {
     Some(Offer { id: offer_id(raw.offer_id)?, sdp: description(&raw.offer.0, "offer")? })
 }
 
@@ -335,7 +339,8 @@ pub(super) fn reply(info_hash: Id20, interval: u32, numbers: Numbers) -> Bytes {
 pub(super) fn relayed_offer(info_hash: Id20, peer_id: Id20, offer: &Offer<'_>) -> Bytes {
     let Offer { id, sdp } = offer;
     let typed = Some(Typed { r#type: "offer", sdp });
-    let relayed = Relayed { action: Action::Announce, offer: typed, answer: None, offer_id: id.raw, peer_id, info_hash };
+    let relayed =
+        Relayed { action: Action::Announce, offer: typed, answer: None, offer_id: id.raw, peer_id, info_hash };
     write(&relayed, SHORT + sdp.get().len())
 }
 
