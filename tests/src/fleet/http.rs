@@ -65,6 +65,8 @@ pub struct Server {
     level: f64,
     level_at: Millis,
     level_stale: bool,
+    /// When the line is through with what it was given.
+    busy: f64,
     /// Bytes of media that left it.
     pub media: u64,
     /// Bytes of piece lists.
@@ -215,7 +217,13 @@ impl World {
         }
         let alone = usize::from(self.viewers[viewer].nat == NO_UDP);
         self.server.timeline[second][alone] += u64::from(bytes);
-        let after = ((f64::from(bytes) / rate).round() as Millis).max(1);
+        let mut after = f64::from(bytes) / rate;
+        if let Some(line) = self.scenario.server_line {
+            // Rates that were fair when chunks left may be too much together by now: the line carries no more for that.
+            self.server.busy = self.server.busy.max(self.now as f64) + f64::from(bytes) * 8_000.0 / line;
+            after = after.max(self.server.busy - self.now as f64);
+        }
+        let after = (after.round() as Millis).max(1);
         self.queue.push(self.now + after, Event::Http { slot, turn });
     }
 }
