@@ -138,7 +138,7 @@ pub const BLOCKED_MS: Millis = 50;
 pub const PUMP_MS: Millis = 5;
 /// How long a neighbour that was silent or busy is not asked again, in milliseconds.
 pub const BUSY_MS: Millis = 1_000;
-/// Most claims by HTTP under way at once: more would only fill the line.
+/// Most claims by HTTP under way at once: more would only fill the line. Of a slow server's there is one.
 pub const MAX_CLAIM_FETCHES: usize = 4;
 /// Bounds of the delay before a claim, in milliseconds (design §4: `D`). A claim takes half a second to reach everybody: who
 /// waits less hears of others' too late.

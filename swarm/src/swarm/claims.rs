@@ -5,6 +5,8 @@
 //! Every viewer passes each claim on once, so that it reaches all of them within a few round trips although each knows only
 //! a few others, and also those whose playlist does not name the object yet.
 
+use std::ops::Range;
+
 use super::{
     Swarm,
     action::{Object, Peer},
@@ -43,29 +45,36 @@ pub(super) enum Odds {
 }
 
 impl Swarm {
-    /// When this viewer may claim `group`, wanted since `since` and due at `deadline`.
+    /// When this viewer may claim `pieces`, wanted since `since` and due at `deadline`.
     pub(super) fn claim_time(
         &self,
         object: Object,
-        group: u32,
+        pieces: &Range<u32>,
         since: Millis,
         deadline: f64,
         guard: f64,
         odds: Odds,
     ) -> Millis {
         let n = f64::from(self.population.max(2));
-        let rank = self.rank(object, group, odds);
+        let rank = self.rank(object, pieces.start / self.claim_unit(object), odds);
         // After a claim that came to nothing the timers run again: else all would fire at the moment it lapses. Where
         // claims came to nothing of late, the first few do not wait for that: a lie costs copies, not the spread's time.
         let doubts = self.now < self.doubting && rank < config::DOUBTERS * n.ln();
-        let claim = self.entry(object).claims.get(&group).filter(|_| !doubts);
-        let since = claim.map_or(since, |claim| since.max(claim.expires));
+        let entry = self.entry(object);
+        let claims = pieces.clone().filter_map(|piece| entry.claims.get(&piece)).filter(|_| !doubts);
+        let since = claims.map(|claim| claim.expires).fold(since, Millis::max);
         let slack = deadline - guard - self.spread.high() - since as f64;
         let (low, high) = config::CLAIM_DELAY_MS;
         // On a slow server a claim too many costs everybody more than the wait.
         let low = if self.crowded(object) { high } else { low };
         let delay = (slack / (1.0 + n).ln()).clamp(low, high);
         since + (delay * (1.0 + rank).ln()) as Millis
+    }
+
+    /// Pieces that are claimed together. From a slow server many viewers bring a piece each sooner than one brings a group, and
+    /// what they have others can pass on.
+    pub(super) fn claim_unit(&self, object: Object) -> u32 {
+        if self.crowded(object) { 1 } else { config::GROUP_PIECES }
     }
 
     /// What this viewer knows of those among whom it draws.
@@ -113,20 +122,23 @@ impl Swarm {
         (mixed >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Claims pieces from `first` and fetches them.
-    pub(super) fn claim(&mut self, object: Object, first: u32, end: u32) {
+    /// Claims pieces and fetches them.
+    pub(super) fn claim(&mut self, object: Object, pieces: Range<u32>) {
         let nonce = u32::from_le_bytes(self.rng.bytes());
-        let count = u16::try_from(end - first).unwrap_or(u16::MAX);
+        let (first, count) = (pieces.start, pieces.end - pieces.start);
+        let count = u16::try_from(count).unwrap_or(u16::MAX);
         let ttl_ms = self.claim_life() as u32;
         let oid = self.entry(object).oid;
         self.remember_claim(nonce);
         self.broadcast(&Control::Claim { oid, first, count, nonce, ttl_ms, hops: 0 }, None);
-        self.start_transfer(object, first..end, Some(nonce));
+        self.start_transfer(object, pieces, Some(nonce));
     }
 
-    /// How long a claim is believed: it must outlive the spread of the group, and a false one must not hold it for long.
+    /// How long a claim is believed: it must outlive its fetch and the spread, and a false one must not hold pieces for long.
     pub(super) fn claim_life(&self) -> Millis {
-        ((self.spread.high() * 1.3) as Millis).clamp(config::CLAIM_MS, config::MAX_CLAIM_MS)
+        // Twice what a piece takes from a slow server: who claims again what is on its way makes it slower.
+        let fetch = self.http.lately(self.now).map_or(0.0, |(pace, _)| 2.0 * pace);
+        ((self.spread.high() * 1.3).max(fetch) as Millis).clamp(config::CLAIM_MS, config::MAX_CLAIM_MS)
     }
 
     /// False if this claim was heard before.
@@ -180,11 +192,11 @@ impl Swarm {
         let (first, count) = (claim.first, u32::from(claim.count));
         let Some(end) = first.checked_add(count).filter(|&end| end <= entry.count && count > 0) else { return false };
         let mut news = false;
-        for group in first / config::GROUP_PIECES..end.div_ceil(config::GROUP_PIECES) {
-            // The first claim of a group is kept until it lapses: a later one cannot prolong it.
-            if !entry.claimed(group, claim.at) {
+        for piece in first..end {
+            // The first claim of a piece is kept until it lapses: a later one cannot prolong it.
+            if !entry.claimed(piece, claim.at) {
                 let fresh = Claim { nonce: claim.nonce, heard: claim.at, expires, borne_out: false };
-                if entry.claims.insert(group, fresh).is_some_and(|lapsed| !lapsed.borne_out) {
+                if entry.claims.insert(piece, fresh).is_some_and(|lapsed| !lapsed.borne_out) {
                     self.doubting = claim.at + config::DOUBT_MS;
                 }
                 news = true;
@@ -232,9 +244,8 @@ impl Swarm {
     pub(super) fn claim_fulfilled(&mut self, object: Object, piece: u32) {
         let now = self.now;
         let entry = self.objects.get_mut(object);
-        let group = piece / config::GROUP_PIECES;
-        if entry.group(group).all(|piece| entry.have.contains(piece))
-            && let Some(claim) = entry.claims.remove(&group)
+        if entry.group_of(piece).all(|piece| entry.have.contains(piece))
+            && let Some(claim) = entry.claims.remove(&piece)
         {
             self.spread.add(now.saturating_sub(claim.heard) as f64);
             if now > claim.expires && !claim.borne_out {

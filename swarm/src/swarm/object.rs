@@ -38,7 +38,7 @@ pub(crate) enum Origin {
     Differs,
 }
 
-/// A live claim on a group of pieces.
+/// A live claim on a piece.
 #[derive(Clone, Debug)]
 pub(crate) struct Claim {
     pub(crate) nonce: u32,
@@ -86,7 +86,7 @@ pub(crate) struct Entry {
     /// The player asked for it at least once.
     pub(crate) asked: bool,
     pub(crate) origin: Origin,
-    /// Claims of others by group.
+    /// Claims of others by piece.
     pub(crate) claims: Map<u32, Claim>,
     /// When HTTP failed last, with its status, and how often in a row.
     pub(crate) http_failed: Option<(Millis, u16, u32)>,
@@ -144,32 +144,25 @@ impl Entry {
         self.whole() && self.unproven.is_none()
     }
 
-    /// Groups of pieces that are claimed and fetched together.
-    pub(crate) fn groups(&self) -> u32 {
-        self.count.div_ceil(GROUP_PIECES)
-    }
-
-    /// Pieces `start..end` of a group.
-    pub(crate) fn group(&self, group: u32) -> std::ops::Range<u32> {
-        group * GROUP_PIECES..((group + 1) * GROUP_PIECES).min(self.count)
+    /// Pieces `start..end` of the group that a piece belongs to.
+    pub(crate) fn group_of(&self, piece: u32) -> std::ops::Range<u32> {
+        let start = piece / GROUP_PIECES * GROUP_PIECES;
+        start..(start + GROUP_PIECES).min(self.count)
     }
 
     /// Somebody who can be relied on has these pieces: claims on them that live are no lies.
     pub(crate) fn bear_out_claims(&mut self, now: Millis, has: &Bitfield) {
-        for group in 0..self.groups() {
-            let pieces = self.group(group);
-            if let Some(claim) = self.claims.get_mut(&group)
-                && claim.expires > now
-                && !claim.borne_out
-            {
-                claim.borne_out = pieces.clone().any(|piece| has.contains(piece));
+        for (piece, claim) in &mut self.claims {
+            if claim.expires > now && !claim.borne_out {
+                let group = *piece / GROUP_PIECES * GROUP_PIECES;
+                claim.borne_out = (group..group + GROUP_PIECES).any(|piece| has.contains(piece));
             }
         }
     }
 
-    /// Whether somebody claims this group.
-    pub(crate) fn claimed(&self, group: u32, now: Millis) -> bool {
-        self.claims.get(&group).is_some_and(|claim| claim.expires > now)
+    /// Whether somebody claims this piece.
+    pub(crate) fn claimed(&self, piece: u32, now: Millis) -> bool {
+        self.claims.get(&piece).is_some_and(|claim| claim.expires > now)
     }
 }
 

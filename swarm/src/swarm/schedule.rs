@@ -252,7 +252,7 @@ impl Swarm {
 
     /// Whether a neighbour has a piece, or somebody claims it.
     pub(super) fn claimed_or_held(&self, object: Object, piece: u32) -> bool {
-        self.entry(object).claimed(piece / config::GROUP_PIECES, self.now) || self.held_near(object, piece)
+        self.entry(object).claimed(piece, self.now) || self.held_near(object, piece)
     }
 
     /// Whether a neighbour has a piece and gives it.
@@ -289,9 +289,10 @@ impl Swarm {
     fn claim_groups(&mut self, want: Want, covered: &Bitfield, guard: f64) {
         let (now, object) = (self.now, want.object);
         // Whoever waits for a claim waits for its pieces: who gives none must not claim.
-        if !self.may_upload()
-            || self.transfers.values().filter(|transfer| transfer.claim.is_some()).count() >= config::MAX_CLAIM_FETCHES
-        {
+        let claiming = self.transfers.values().filter(|transfer| transfer.claim.is_some()).count();
+        let crowded = self.crowded(object);
+        let most = if crowded { 1 } else { config::MAX_CLAIM_FETCHES };
+        if !self.may_upload() || claiming >= most {
             return;
         }
         let entry = self.entry(object);
@@ -313,13 +314,12 @@ impl Swarm {
             List::Asked { .. } | List::Fetching(_) => return,
             List::Missing { .. } => {
                 let nobody = !self.neighbours.values().any(|n| n.is_peer() && n.has_any(object));
-                let claimed = (0..entry.groups()).filter_map(|group| entry.claims.get(&group));
-                let lapsed = claimed.map(|claim| claim.expires).max().unwrap_or(0);
-                let at = self.claim_time(object, 0, since, want.deadline, guard, odds).max(lapsed);
-                if nobody && free(0..entry.count) {
-                    let count = entry.count;
+                let whole = 0..entry.count;
+                let lapsed = entry.claims.values().map(|claim| claim.expires).max().unwrap_or(0);
+                let at = self.claim_time(object, &whole, since, want.deadline, guard, odds).max(lapsed);
+                if nobody && free(whole.clone()) {
                     if now >= at {
-                        self.claim(object, 0, count);
+                        self.claim(object, whole);
                     } else {
                         self.wake(at);
                     }
@@ -327,21 +327,16 @@ impl Swarm {
                 return;
             }
         }
+        let unit = self.claim_unit(object);
         // Neighbouring groups go in one range.
         let mut runs: Vec<Range<u32>> = Vec::new();
         let mut next = Millis::MAX;
-        let crowded = self.crowded(object);
-        for group in 0..entry.groups() {
-            let mut pieces = entry.group(group);
-            if crowded {
-                // Nobody fetches the rest of a group near the deadline.
-                let gap = |piece: &u32| !entry.have.contains(*piece) && free(*piece..*piece + 1);
-                let Some(first) = pieces.clone().find(gap) else { continue };
-                pieces = first..(first..pieces.end).rfind(gap).unwrap_or(first) + 1;
-            } else if !free(pieces.clone()) {
+        for first in (0..entry.count).step_by(unit as usize) {
+            let pieces = first..(first + unit).min(entry.count);
+            if !free(pieces.clone()) {
                 continue;
             }
-            let at = self.claim_time(object, group, since, want.deadline, guard, odds);
+            let at = self.claim_time(object, &pieces, since, want.deadline, guard, odds);
             if now < at {
                 next = next.min(at);
                 continue;
@@ -350,10 +345,13 @@ impl Swarm {
                 Some(run) if run.end == pieces.start => run.end = pieces.end,
                 _ => runs.push(pieces),
             }
+            if crowded {
+                break;
+            }
         }
         self.wake(next);
         for run in runs {
-            self.claim(object, run.start, run.end);
+            self.claim(object, run);
         }
     }
 
