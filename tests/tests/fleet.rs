@@ -45,6 +45,17 @@ fn newcomers_on_a_thin_server_line_start_soon_and_share_what_it_sends() {
 }
 
 #[test]
+fn a_crowd_does_not_slow_a_thin_line_down_until_nothing_comes_in_time() {
+    let thin = Scenario::all().into_iter().find(|scenario| scenario.name == "thin-server").expect("it is there");
+    // Three copies' worth of line for eighty.
+    let thin = Scenario { viewers: 80, span: 75_000, seed: 7, server_line: Some(6e6), leave: None, ..thin };
+    let marea = fleet::run(&thin);
+    assert_eq!(marea.unstarted, 0, "viewers who never started");
+    assert!(marea.startup.1 <= 10_000.0, "start {:?}", marea.startup);
+    assert!(marea.stalls.1 < 3_000.0, "{} ms stalled", marea.stalls.1);
+}
+
+#[test]
 fn polluters_and_false_claimers_are_found_out_and_cost_nobody_a_stall() {
     let (marea, http) = run("liars", 60, 60);
     assert_harmless(&marea, &http);
