@@ -115,15 +115,19 @@ fn private() -> Option<IpAddr> {
 
 #[tokio::test]
 async fn whom_a_viewer_gives_for_himself_gets_nothing_or_four_packets() {
-    let root = folder();
-    clip(root.path(), "ladder", "film");
-    let edge = Edge::with(root.path(), |config| {
-        config.edge_port = Some(0);
-        config.trusted_proxy = vec!["127.0.0.1".parse().unwrap()];
-    })
-    .await;
-    let video = edge.media("/videos/film/0/index.m3u8").await.tag.unwrap().video;
-    let id = BASE64URL_NOPAD.encode(&announce_id(&video));
+    let roots = [folder(), folder()];
+    let (mut edges, mut ids) = (Vec::new(), Vec::new());
+    for (root, proxy) in roots.iter().zip([true, false]) {
+        clip(root.path(), "ladder", "film");
+        let edge = Edge::with(root.path(), |config| {
+            config.edge_port = Some(0);
+            config.trusted_proxy = proxy.then(|| "127.0.0.1".parse().unwrap()).into_iter().collect();
+        })
+        .await;
+        let video = edge.media("/videos/film/0/index.m3u8").await.tag.unwrap().video;
+        ids.push(BASE64URL_NOPAD.encode(&announce_id(&video)));
+        edges.push(edge);
+    }
 
     // From afar: nothing goes to addresses of the machine, of its network or of its link.
     let inside: Vec<Victim> = [Some([127, 0, 0, 1].into()), Some([127, 0, 0, 2].into()), private()]
@@ -133,12 +137,12 @@ async fn whom_a_viewer_gives_for_himself_gets_nothing_or_four_packets() {
         .collect();
     let mut candidates = vec!["candidate:9 1 udp 9 169.254.1.1 9 typ host".to_owned()];
     candidates.extend(inside.iter().flat_map(|victim| victim.candidates[..9].to_vec()));
-    let (_afar, _) = meet(&edge, &id, Some("198.51.100.7"), &offer(&candidates)).await;
+    let (_afar, _) = meet(&edges[0], &ids[0], Some("198.51.100.7"), &offer(&candidates)).await;
 
     // From where the edge itself is, where such addresses are tried: each is somebody who does not answer.
     let near = [Victim::at([127, 0, 0, 3].into()), Victim::at([127, 0, 0, 4].into())];
     let candidates: Vec<String> = near.iter().flat_map(|victim| victim.candidates[..10].to_vec()).collect();
-    let (_near, _) = meet(&edge, &id, None, &offer(&candidates)).await;
+    let (_near, _) = meet(&edges[1], &ids[1], None, &offer(&candidates)).await;
 
     // Checks go every 50 ms, and are repeated after 250 ms, then ever more rarely: by now there would be dozens.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -149,7 +153,9 @@ async fn whom_a_viewer_gives_for_himself_gets_nothing_or_four_packets() {
     for victim in &inside {
         assert_eq!(victim.packets(), 0, "packets to {}", victim.candidates[0]);
     }
-    edge.stop().await;
+    for edge in edges {
+        edge.stop().await;
+    }
 }
 
 #[tokio::test]
