@@ -336,21 +336,3 @@ fn a_viewer_without_time_plays_over_http_until_it_has_some() {
     assert!(busy.0 > 2 * calm.0, "{calm:?} {busy:?}");
     assert!(busy.2 > 5 * busy.1, "{busy:?}");
 }
-
-#[test]
-fn who_has_no_time_while_it_connects_still_waits_for_its_first_neighbours() {
-    let mut world = World::vod(30, SIZE);
-    world.connect_ms = 1_500;
-    world.join(0);
-    world.run(30_000);
-    let viewer = world.join(0);
-    world.viewers[viewer].late_ms = 400.0;
-    world.run(2_000);
-    world.viewers[viewer].late_ms = 0.0;
-    world.run(130_000);
-    world.assert_right();
-    let viewer = &world.viewers[viewer];
-    assert_eq!((viewer.delivered.len(), viewer.stalled_ms), (30, 0.0));
-    let http = viewer.swarm.bytes().http;
-    assert!(http < SIZE as u64 * 3 / 2, "{http} bytes by HTTP where the start takes one segment");
-}

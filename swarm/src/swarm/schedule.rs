@@ -167,9 +167,7 @@ impl Swarm {
         if missing == 0 {
             return;
         }
-        let expecting = now < self.expecting;
-        // Connecting takes the machine's time itself, which says nothing of what comes after.
-        let margin = if self.starved() && !expecting {
+        let margin = if self.starved() {
             config::MAX_MARGIN_MS
         } else if self.http_is_slow(object) {
             0.0
@@ -181,7 +179,7 @@ impl Swarm {
             + config::GUARD_SPREAD_MS * self.draw(object, u32::MAX, self.draw_key)
             + margin;
         let slack = want.deadline - now as f64;
-        if slack > guard && expecting {
+        if slack > guard && now < self.expecting {
             self.wake(self.expecting.min((want.deadline - guard) as Millis));
             return;
         }
