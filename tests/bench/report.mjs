@@ -1,22 +1,15 @@
 // Draws `docs/benchmarks/viewers.jsonl`: tables into docs/benchmarks.md, charts beside it.
 
-import { existsSync } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import * as paths from "../e2e/lib/paths.mjs";
 import { bars, lines } from "./chart.mjs";
 import { ENGINES } from "./engines.mjs";
 import { figures, spread } from "./figures.mjs";
+import { FOLDER, draw as drawPage, kept } from "./page.mjs";
 import { SCENARIOS } from "./scenarios.mjs";
-
-const FOLDER = join(paths.repo, "docs/benchmarks");
-const PAGE = join(paths.repo, "docs/benchmarks.md");
 
 /** Every run that is kept, one a line. */
 export const RESULTS = join(FOLDER, "viewers.jsonl");
-
-/** What is between these lines of the page is drawn; the rest is written by hand. */
-const MARKS = ["<!-- viewers: drawn by `cargo xtask bench viewers --report` -->", "<!-- end of viewers -->"];
 
 /** The number of viewers that the charts show. */
 const SHOWN = 4;
@@ -51,9 +44,8 @@ const COLUMNS = [
 ];
 
 /** All results that are kept. @returns {Promise<Line[]>} */
-export async function results() {
-  const lines = existsSync(RESULTS) ? (await readFile(RESULTS, "utf8")).split("\n").filter(Boolean) : [];
-  return lines.map((line) => JSON.parse(line));
+export function results() {
+  return kept(RESULTS);
 }
 
 /** Draws all. */
@@ -68,10 +60,7 @@ export async function report() {
     ...charts.flatMap(({ name, title }) => ["", `![${title}](benchmarks/${name})`]),
     ...sets.flatMap(section),
   ];
-  const page = await readFile(PAGE, "utf8");
-  const [begin, end] = MARKS.map((mark) => page.indexOf(mark));
-  if (begin < 0 || end < begin) throw new Error(`${PAGE} needs the lines ${MARKS.join(" and ")}`);
-  await writeFile(PAGE, `${page.slice(0, begin + MARKS[0].length)}\n\n${text.join("\n")}\n\n${page.slice(end)}`);
+  await drawPage("viewers", text.join("\n"));
 }
 
 /** Of each scenario and number of viewers the runs of its last series. @param {Line[]} all @returns {Set[]} */

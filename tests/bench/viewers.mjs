@@ -9,6 +9,7 @@ import { isDeepStrictEqual, parseArgs } from "node:util";
 import { hasRoutedInterface, runInNamespace } from "../e2e/lib/network.mjs";
 import * as paths from "../e2e/lib/paths.mjs";
 import { ENGINES, versions } from "./engines.mjs";
+import { fail, names, number } from "./options.mjs";
 import { RESULTS, report, results } from "./report.mjs";
 import { SCENARIOS } from "./scenarios.mjs";
 import { summaryOf } from "./figures.mjs";
@@ -30,29 +31,6 @@ const { values: options } = parseArgs({
     report: { type: "boolean", default: false },
   },
 });
-
-/** @param {string} text @param {Record<string, unknown>} known @param {string} what */
-function names(text, known, what) {
-  const list = text.split(",").filter(Boolean);
-  const wrong = list.find((name) => !(name in known));
-  if (wrong !== undefined || list.length === 0)
-    fail(`unknown ${what} ${JSON.stringify(wrong ?? text)}; there is ${Object.keys(known).join(", ")}`);
-  return list;
-}
-
-/** @param {string} text @param {string} what @param {number} most */
-function number(text, what, most) {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1 || value > most)
-    fail(`${what} ${JSON.stringify(text)} is not 1 to ${most}`);
-  return value;
-}
-
-/** @param {string} message @returns {never} */
-function fail(message) {
-  console.error(`error: ${message}`);
-  process.exit(2);
-}
 
 const scenarios = names(options.scenario, SCENARIOS, "scenario");
 const engines = names(options.engine, ENGINES, "engine");

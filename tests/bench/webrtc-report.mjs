@@ -1,18 +1,11 @@
 // Draws `docs/benchmarks/webrtc.jsonl` as tables into docs/benchmarks.md.
 
-import { existsSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import * as paths from "../e2e/lib/paths.mjs";
 import { spread } from "./figures.mjs";
-
-const PAGE = join(paths.repo, "docs/benchmarks.md");
+import { FOLDER, draw, kept } from "./page.mjs";
 
 /** Every run that is kept, one a line. */
-export const RESULTS = join(paths.repo, "docs/benchmarks/webrtc.jsonl");
-
-/** What is between these lines of the page is drawn; the rest is written by hand. */
-const MARKS = ["<!-- webrtc: drawn by `cargo xtask bench webrtc --report` -->", "<!-- end of webrtc -->"];
+export const RESULTS = join(FOLDER, "webrtc.jsonl");
 
 const OURS = "marea";
 
@@ -90,9 +83,8 @@ function crowd(all) {
 
 /** Draws all. */
 export async function report() {
-  const lines = existsSync(RESULTS) ? (await readFile(RESULTS, "utf8")).split("\n").filter(Boolean) : [];
-  if (lines.length === 0) throw new Error("no results are kept yet; make some: cargo xtask bench webrtc --append");
-  const all = lines.map((line) => JSON.parse(line));
+  const all = await kept(RESULTS);
+  if (all.length === 0) throw new Error("no results are kept yet; make some: cargo xtask bench webrtc --append");
   const part = (/** @type {string} */ name) => all.filter((run) => run.part === name);
   const text = [
     ...compared("Native receivers", part("native")),
@@ -100,9 +92,5 @@ export async function report() {
     ...idle(part("idle")),
     ...crowd(part("crowd")),
   ].join("\n");
-  const page = await readFile(PAGE, "utf8");
-  const [begin, end] = MARKS.map((mark) => page.indexOf(mark));
-  if (begin < 0 || end < begin) throw new Error(`${PAGE} needs the lines ${MARKS.join(" and ")}`);
-  await writeFile(PAGE, `${page.slice(0, begin + MARKS[0].length)}\n\n${text}\n${page.slice(end)}`);
-  console.log(text);
+  await draw("webrtc", text.trimEnd());
 }

@@ -7,6 +7,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import * as paths from "../e2e/lib/paths.mjs";
 import { eventually } from "../e2e/lib/wait.mjs";
+import { names, number } from "./options.mjs";
 import { CpuOfTree, machineIdle } from "./processes.mjs";
 import { RESULTS, report } from "./webrtc-report.mjs";
 import { NEIGHBOURS, PIECES, RECEIVERS, SENDERS, line, marea, through } from "./webrtc-sides.mjs";
@@ -45,22 +46,11 @@ function nameOf({ rtt, loss }) {
   return `${rtt}ms/${loss * 100}%`;
 }
 
-/** @param {string} message @returns {never} */
-function fail(message) {
-  console.error(`error: ${message}`);
-  process.exit(2);
-}
-
-/** @template T @param {string} text @param {Record<string, T>} known @param {string} what @returns {T[]} */
-function chosen(text, known, what) {
-  return text.split(",").map((name) => {
-    if (!(name in known)) fail(`unknown ${what} ${JSON.stringify(name)}; there is ${Object.keys(known).join(", ")}`);
-    return known[name];
-  });
-}
-
-const runs = Number(options.runs);
-if (!Number.isInteger(runs) || runs < 1) fail(`--runs ${JSON.stringify(options.runs)} is no number from 1`);
+const runs = number(options.runs, "--runs", 100);
+const senders = names(options.senders, SENDERS, "sender");
+const ways = Object.fromEntries(LINES.map((way) => [nameOf(way), way]));
+const chosen = names(options.lines, ways, "line").map((name) => ways[name]);
+const counts = options.receivers.split(",").map((text) => number(text, "--receivers", CROWD));
 
 /** @param {object} result */
 async function keep(result) {
@@ -139,13 +129,10 @@ async function load(name, kind, count, way) {
 
 /** Sender after sender, run after run. @param {keyof typeof RECEIVERS} kind */
 async function compare(kind) {
-  const ways = chosen(options.lines, Object.fromEntries(LINES.map((way) => [nameOf(way), way])), "line");
-  const names = options.senders.split(",");
-  chosen(options.senders, SENDERS, "sender");
   for (let run = 1; run <= runs; run += 1) {
-    for (const way of ways) {
-      for (const count of options.receivers.split(",").map(Number)) {
-        for (const sender of names) {
+    for (const way of chosen) {
+      for (const count of counts) {
+        for (const sender of senders) {
           const cell = { part: kind, sender, receivers: count, ...way, run };
           try {
             await keep({ ...cell, ...(await load(sender, kind, count, way)) });
@@ -160,11 +147,11 @@ async function compare(kind) {
 
 /** What connections take that carry nothing. */
 async function idle() {
-  for (const [name, begin] of Object.entries(SENDERS)) {
+  for (const name of senders) {
     // All pages of a browser are one process or ten: its memory says nothing here.
-    if (name === "chromium" || !options.senders.split(",").includes(name)) continue;
+    if (name === "chromium") continue;
     const count = name === "marea" ? CROWD : 100;
-    const sender = name === "marea" ? await marea(Math.ceil(count / NEIGHBOURS)) : await begin();
+    const sender = name === "marea" ? await marea(Math.ceil(count / NEIGHBOURS)) : await SENDERS[name]();
     const receivers = await RECEIVERS.native();
     try {
       const before = memory(sender.pid);
@@ -207,6 +194,6 @@ async function crowd() {
 /** @type {Record<string, () => Promise<void>>} */
 const PARTS = { native: () => compare("native"), chromium: () => compare("chromium"), idle, crowd };
 
-if (!options.report) for (const part of chosen(options.only, PARTS, "part")) await part();
+if (!options.report) for (const part of names(options.only, PARTS, "part")) await PARTS[part]();
 if (options.report || options.append) await report();
 process.exit(0);

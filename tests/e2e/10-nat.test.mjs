@@ -11,26 +11,6 @@ import * as paths from "./lib/paths.mjs";
 const impossible = natImpossible();
 if (impossible) console.log(`SKIPPED: two viewers behind NAT: ${impossible}`);
 
-/** What the page's open connections run over. */
-async function selectedPairs() {
-  const pairs = [];
-  for (const weak of window.__recorder.connections) {
-    const pc = weak.deref();
-    if (pc?.connectionState !== "connected") continue;
-    const report = await pc.getStats();
-    for (const entry of report.values()) {
-      if (entry.type !== "transport" || !entry.selectedCandidatePairId) continue;
-      const pair = report.get(entry.selectedCandidatePairId);
-      pairs.push({
-        local: report.get(pair.localCandidateId)?.candidateType,
-        remote: report.get(pair.remoteCandidateId)?.candidateType,
-        sdp: pc.localDescription.sdp,
-      });
-    }
-  }
-  return pairs;
-}
-
 scenario(
   "two homes behind port-restricted NAT exchange video",
   async (bed) => {
@@ -61,12 +41,12 @@ scenario(
       await viewer.playedTo(4);
     }
     for (const viewer of viewers) await viewer.neighbours(1);
-    const [pair] = await viewers[1].page.evaluate(selectedPairs);
+    const [pair] = await viewers[1].selectedPairs();
     assert.ok(pair, "no selected candidate pair");
     const reflexive = ["srflx", "prflx"];
     assert.ok(
-      reflexive.includes(pair.local) && reflexive.includes(pair.remote),
-      `they met over ${pair.local} and ${pair.remote}, not through the NATs`,
+      reflexive.includes(pair.local.candidateType) && reflexive.includes(pair.remote.candidateType),
+      `they met over ${pair.local.candidateType} and ${pair.remote.candidateType}, not through the NATs`,
     );
     assert.match(pair.sdp, /\.local /, "Chromium's hiding of addresses is off");
     assert.doesNotMatch(pair.sdp, /192\.168\./, "a private address is in the SDP");
@@ -81,7 +61,7 @@ scenario(
     }
     const total = totals(shots);
     atLeast(total.viewers, 1, "bytes that came through the NATs");
-    bed.say(`${pair.local} - ${pair.remote}; ${summary(total)}`);
+    bed.say(`${pair.local.candidateType} - ${pair.remote.candidateType}; ${summary(total)}`);
   },
   { timeout: 120_000, skip: impossible },
 );

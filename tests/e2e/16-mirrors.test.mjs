@@ -5,7 +5,7 @@ import { appendFile, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inPairs, originOf, scenario } from "./lib/bed.mjs";
-import { atLeast, noStall, rightBytes, totals, wholeFilm } from "./lib/expect.mjs";
+import { atLeast, noStall, rightBytes, totals, watched, wholeFilm } from "./lib/expect.mjs";
 import { startLiar, startMute } from "./lib/liar.mjs";
 import { copyLadder } from "./lib/media.mjs";
 import { program } from "./lib/paths.mjs";
@@ -85,11 +85,7 @@ inPairs("mirrors", () => {
       process.kill(edge.program.pid, "SIGSTOP");
       bed.keep(edge, () => process.kill(edge.program.pid, "SIGCONT"));
       await toHigh(viewer);
-      await viewer.ended();
-      const shot = await viewer.snapshot();
-      noStall(shot, viewer.name);
-      await rightBytes(shot, media, viewer.name);
-      await wholeFilm(shot, media, viewer.name);
+      const shot = await watched(viewer, media);
       atLeast(delivered(shot, "/high/"), 3, "segments of the rendition that only the mirror told of");
       atLeast(totals([shot]).mirrors, 100_000, "bytes from mirrors");
       assert.ok(

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { inPairs, scenario } from "./lib/bed.mjs";
-import { noStall, nothingRejected, rightBytes, totals, wholeFilm } from "./lib/expect.mjs";
+import { noStall, nothingRejected, rightBytes, totals, watched, wholeFilm } from "./lib/expect.mjs";
 import { files } from "./lib/media.mjs";
 import { signedSite } from "./lib/signed.mjs";
 
@@ -27,11 +27,7 @@ async function site(bed, seconds) {
 async function playsAlone(viewer, media, reason) {
   await viewer.play();
   await viewer.reason(reason);
-  await viewer.ended();
-  const shot = await viewer.snapshot();
-  noStall(shot, viewer.name);
-  await rightBytes(shot, media, viewer.name);
-  await wholeFilm(shot, media, viewer.name);
+  const shot = await watched(viewer, media);
   assert.deepEqual(shot.sessions[0].reasons, [reason]);
   assert.equal(shot.sessions[0].state, "off");
   const { viewers } = totals([shot]);

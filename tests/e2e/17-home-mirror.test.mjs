@@ -6,7 +6,7 @@ import { cp, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { scenario } from "./lib/bed.mjs";
-import { atLeast, noStall, nothingRejected, rightBytes, totals, wholeFilm } from "./lib/expect.mjs";
+import { atLeast, nothingRejected, rightBytes, totals, watched } from "./lib/expect.mjs";
 import { nativePeer } from "./lib/native.mjs";
 import { program } from "./lib/paths.mjs";
 import { signedSite } from "./lib/signed.mjs";
@@ -39,21 +39,6 @@ function shortPage(script, key, film) {
   };
 }
 
-/** Where the page's open connection goes. */
-async function neighboursAddress() {
-  for (const weak of window.__recorder.connections) {
-    const pc = weak.deref();
-    if (pc?.connectionState !== "connected") continue;
-    const report = await pc.getStats();
-    for (const entry of report.values()) {
-      if (entry.type !== "transport" || !entry.selectedCandidatePairId) continue;
-      const { address, port } = report.get(report.get(entry.selectedCandidatePairId).remoteCandidateId);
-      return { address, port };
-    }
-  }
-  return null;
-}
-
 /**
  * Sends datagrams of strangers: connectivity checks for nobody, and what looks like DTLS.
  * @param {{ address: string, port: number }} to
@@ -81,20 +66,6 @@ async function memory(pid) {
   return Number(/VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024;
 }
 
-/**
- * The film to its end, without a stall and every byte right.
- * @param {import("./lib/browser.mjs").Viewer} viewer
- * @param {import("./lib/media.mjs").Media} media
- */
-async function watched(viewer, media) {
-  await viewer.ended();
-  const shot = await viewer.snapshot();
-  noStall(shot, viewer.name);
-  await rightBytes(shot, media, viewer.name);
-  await wholeFilm(shot, media, viewer.name);
-  return shot;
-}
-
 scenario(
   "a home mirror gives a film over WebRTC, also when its origin is gone and strangers flood it",
   async (bed) => {
@@ -112,10 +83,10 @@ scenario(
       ["mirror"],
     );
     line.cut();
-    const mirrorsAddress = await viewer.page.evaluate(neighboursAddress);
-    assert.ok(mirrorsAddress, "no selected candidate pair");
+    const [pair] = await viewer.selectedPairs();
+    assert.ok(pair, "no selected candidate pair");
     const memoryBefore = await memory(mirror.pid);
-    await flood(mirrorsAddress, 100_000);
+    await flood(pair.remote, 100_000);
     const grown = (await memory(mirror.pid)) - memoryBefore;
     assert.ok(grown < 16e6, `the mirror grew by ${grown} bytes`);
     const shot = await watched(viewer, media);

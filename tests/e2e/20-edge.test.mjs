@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import { networkInterfaces } from "node:os";
 import WebSocket from "ws";
 import { inPairs, scenario } from "./lib/bed.mjs";
-import { noStall, nothingRejected, rightBytes, totals, wholeFilm } from "./lib/expect.mjs";
+import { nothingRejected, totals, watched } from "./lib/expect.mjs";
 import { scrape } from "./lib/metrics.mjs";
 import { videoId } from "./lib/native.mjs";
 import { program } from "./lib/paths.mjs";
@@ -57,11 +57,7 @@ async function brokenSite(bed, signed, cut = MEDIA) {
 
 /** The film came from the edge alone, and rightly. @param {any} viewer @param {any} media */
 async function playedFromEdge(viewer, media) {
-  await viewer.ended();
-  const shot = await viewer.snapshot();
-  noStall(shot, viewer.name);
-  await rightBytes(shot, media, viewer.name);
-  await wholeFilm(shot, media, viewer.name);
+  const shot = await watched(viewer, media);
   const { edge, http, viewers, mirrors } = totals([shot]);
   assert.deepEqual({ http, viewers, mirrors }, { http: 0, viewers: 0, mirrors: 0 });
   assert.ok(edge > 0);

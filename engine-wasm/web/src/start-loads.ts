@@ -15,7 +15,7 @@ const HOLD_SLACK_MS = 1_500;
 const MAX_EARLY_BYTES = 32e6;
 
 /** What is known of the player and of its swarm. */
-export interface Start {
+export interface StartSide {
   host(): SwarmHost | null;
   /** The viewer has pressed play, and a swarm is to be expected. */
   expected(): boolean;
@@ -36,7 +36,7 @@ export class StartLoads {
   /** The first place that was asked for since there is nothing to play, in ms; infinite while there is. */
   private beginsMs = Infinity;
 
-  constructor(private start: Start) {}
+  constructor(private side: StartSide) {}
 
   /** A load has shown that the server's line is slow. */
   get slow(): boolean {
@@ -46,15 +46,15 @@ export class StartLoads {
   /** Loads by our own streaming HTTP: at once what the start needs, soon the rest. */
   load(locator: Locator, mediaStartMs: number, callbacks: LoadCallbacks): { abort(): void } {
     const spare = (): number => {
-      const playback = this.start.playback();
+      const playback = this.side.playback();
       return (mediaStartMs - this.playhead(mediaStartMs) - HOLD_SLACK_MS) / Math.max(playback?.rate ?? 1, 1);
     };
-    if (!this.start.expected() || spare() <= 0) return this.begin(locator, mediaStartMs, callbacks);
+    if (!this.side.expected() || spare() <= 0) return this.begin(locator, mediaStartMs, callbacks);
     const begin = (): { abort(): void } =>
-      this.start.host()?.load(locator, mediaStartMs, callbacks) ?? this.begin(locator, mediaStartMs, callbacks);
+      this.side.host()?.load(locator, mediaStartMs, callbacks) ?? this.begin(locator, mediaStartMs, callbacks);
     const until = performance.now() + spare();
     // What is loaded may be too little to begin with: then there is nothing to wait for.
-    const waits = (): boolean => performance.now() < until || (this.start.playback()?.bufferMs ?? 0) > 0;
+    const waits = (): boolean => performance.now() < until || (this.side.playback()?.bufferMs ?? 0) > 0;
     return this.hold(begin, () => (waits() ? spare() : 0));
   }
 
@@ -62,7 +62,7 @@ export class StartLoads {
   loaded(locator: Locator, bytes: number, whole: ArrayBuffer | null, keep: boolean): void {
     this.bytes += bytes;
     if (!whole) return;
-    this.start.came(locator.url, whole.byteLength);
+    this.side.came(locator.url, whole.byteLength);
     if (keep) this.keep(finished(locator, whole));
   }
 
@@ -77,7 +77,7 @@ export class StartLoads {
       else host.adopt(early);
     }
     // Without a re-read, nothing will be known that is not known now.
-    if (!this.start.hashesComing()) this.early.clear();
+    if (!this.side.hashesComing()) this.early.clear();
   }
 
   /** Nothing waits any longer. */
@@ -104,15 +104,15 @@ export class StartLoads {
       ...callbacks,
       done: (bytes, timing) => {
         // With a swarm, it has told already.
-        if (!this.start.host()) this.start.came(locator.url, bytes.byteLength);
+        if (!this.side.host()) this.side.came(locator.url, bytes.byteLength);
         callbacks.done(bytes, timing);
       },
       fail: (...given) => {
-        if (!this.start.expected()) return callbacks.fail(...given);
+        if (!this.side.expected()) return callbacks.fail(...given);
         // Others may have what the server does not give.
         const until = performance.now() + FAILED_PATIENCE_MS;
         const again = (): { abort(): void } => {
-          const load = this.start.host()?.load(locator, mediaStartMs, callbacks);
+          const load = this.side.host()?.load(locator, mediaStartMs, callbacks);
           if (!load) callbacks.fail(...given);
           return load ?? { abort: () => {} };
         };
@@ -120,7 +120,7 @@ export class StartLoads {
         abort = () => held.abort();
       },
     };
-    const load = new EarlyLoad(locator, mediaStartMs, told, this.start.http(), (bytes) => {
+    const load = new EarlyLoad(locator, mediaStartMs, told, this.side.http(), (bytes) => {
       this.bytes += bytes;
     });
     this.keep(load);
@@ -129,7 +129,7 @@ export class StartLoads {
 
   /** Where the player plays or, while it has nothing to play, will begin: the first place that it asks for. In ms. */
   private playhead(mediaStartMs: number): number {
-    const { positionMs = 0, bufferMs = 0 } = this.start.playback() ?? {};
+    const { positionMs = 0, bufferMs = 0 } = this.side.playback() ?? {};
     if (bufferMs > 0) this.beginsMs = Infinity;
     else if (mediaStartMs > -Infinity) this.beginsMs = Math.min(this.beginsMs, mediaStartMs);
     return this.beginsMs === Infinity ? positionMs : Math.max(positionMs, this.beginsMs);

@@ -40,7 +40,10 @@ class Socket {
 }
 
 /** A client, what it told its host, and its sockets. */
-function bed(config: Partial<SignalingConfig> = {}): { client: Signaling; told: string[]; sockets: Socket[] } {
+function bed(
+  config: Partial<SignalingConfig> = {},
+  want = () => 3,
+): { client: Signaling; told: string[]; sockets: Socket[] } {
   const sockets: Socket[] = (Socket.all = []);
   (globalThis as { WebSocket: unknown }).WebSocket = Socket;
   const told: string[] = [];
@@ -48,7 +51,7 @@ function bed(config: Partial<SignalingConfig> = {}): { client: Signaling; told: 
   const client = new Signaling(
     { urls: ["wss://a/signal"], video: "v", token: null, agreed: false, edgesOnly: false, ...config },
     {
-      want: () => 3,
+      want,
       position: () => 0,
       connected: () => [],
       joined: ({ peer }) => told.push(`joined ${peer}`),
@@ -86,6 +89,23 @@ test("a server that asks first is joined by those who said yes only", async () =
   agreed.sockets[0]?.say(joined("ask"));
   assert.deepEqual(agreed.told, ["joined me", "null passing"]);
   agreed.client.stop();
+});
+
+test("whoever was alone asks for neighbours at once, and after that once a second", async (context) => {
+  let want = 0;
+  const { client, sockets } = bed({}, () => want);
+  context.after(() => client.stop());
+  assert.equal((await sockets[0]?.join())?.["want"], 0);
+  sockets[0]?.say(joined("on"));
+  sockets[0]?.sent.splice(0);
+  const now = performance.now();
+  want = 3;
+  client.update(now);
+  want = 2;
+  client.update(now + 100);
+  assert.deepEqual(sockets[0]?.sent, [{ type: "update", want: 3, pos: 0, video: "v" }]);
+  client.update(now + 1_100);
+  assert.equal(sockets[0]?.sent.length, 2);
 });
 
 test("a video that is withdrawn in mid-film is left for good", async () => {

@@ -45,36 +45,31 @@ pub(super) enum Odds {
 }
 
 impl Swarm {
-    /// When this viewer may claim `pieces`, wanted since `since` and due at `deadline`.
+    /// When this viewer may claim `pieces`, which are claimed `unit` at a time, are wanted since `since`, and are to be with
+    /// everybody by `due`.
     pub(super) fn claim_time(
         &self,
         object: Object,
         pieces: &Range<u32>,
+        unit: u32,
         since: Millis,
-        deadline: f64,
-        guard: f64,
+        due: f64,
         odds: Odds,
     ) -> Millis {
         let n = f64::from(self.population.max(2));
-        let rank = self.rank(object, pieces.start / self.claim_unit(object), odds);
+        let rank = self.rank(object, pieces.start / unit, odds);
         // After a claim that came to nothing the timers run again: else all would fire at the moment it lapses. Where
         // claims came to nothing of late, the first few do not wait for that: a lie costs copies, not the spread's time.
         let doubts = self.now < self.doubting && rank < config::DOUBTERS * n.ln();
         let entry = self.entry(object);
         let claims = pieces.clone().filter_map(|piece| entry.claims.get(&piece)).filter(|_| !doubts);
         let since = claims.map(|claim| claim.expires).fold(since, Millis::max);
-        let slack = deadline - guard - self.spread.high() - since as f64;
+        let slack = due - self.spread.high() - since as f64;
         let (low, high) = config::CLAIM_DELAY_MS;
         // On a slow server a claim too many costs everybody more than the wait.
         let low = if self.crowded(object) { high } else { low };
         let delay = (slack / (1.0 + n).ln()).clamp(low, high);
         since + (delay * (1.0 + rank).ln()) as Millis
-    }
-
-    /// Pieces that are claimed together. From a slow server many viewers bring a piece each sooner than one brings a group, and
-    /// what they have others can pass on.
-    pub(super) fn claim_unit(&self, object: Object) -> u32 {
-        if self.crowded(object) { 1 } else { config::GROUP_PIECES }
     }
 
     /// What this viewer knows of those among whom it draws.

@@ -289,12 +289,14 @@ impl Swarm {
         // Whoever waits for a claim waits for its pieces: who gives none must not claim.
         let claiming = self.transfers.values().filter(|transfer| transfer.claim.is_some()).count();
         let crowded = self.crowded(object);
-        let most = if crowded { 1 } else { config::MAX_CLAIM_FETCHES };
+        // From a slow server many viewers bring a piece each sooner than one brings a group, and what they have others can pass on.
+        let (unit, most) = if crowded { (1, 1) } else { (config::GROUP_PIECES, config::MAX_CLAIM_FETCHES) };
         if !self.may_upload() || claiming >= most {
             return;
         }
         let entry = self.entry(object);
         let Some(since) = want.since else { return };
+        let due = want.deadline - guard;
         let mut near = covered.clone();
         for n in self.neighbours.values().filter(|n| n.gives()) {
             if let Some(has) = n.has.get(&object) {
@@ -314,7 +316,7 @@ impl Swarm {
                 let nobody = !self.neighbours.values().any(|n| n.is_peer() && n.has_any(object));
                 let whole = 0..entry.count;
                 let lapsed = entry.claims.values().map(|claim| claim.expires).max().unwrap_or(0);
-                let at = self.claim_time(object, &whole, since, want.deadline, guard, odds).max(lapsed);
+                let at = self.claim_time(object, &whole, unit, since, due, odds).max(lapsed);
                 if nobody && free(whole.clone()) {
                     if now >= at {
                         self.claim(object, whole);
@@ -325,7 +327,6 @@ impl Swarm {
                 return;
             }
         }
-        let unit = self.claim_unit(object);
         // Neighbouring groups go in one range.
         let mut runs: Vec<Range<u32>> = Vec::new();
         let mut next = Millis::MAX;
@@ -334,7 +335,7 @@ impl Swarm {
             if !free(pieces.clone()) {
                 continue;
             }
-            let at = self.claim_time(object, &pieces, since, want.deadline, guard, odds);
+            let at = self.claim_time(object, &pieces, unit, since, due, odds);
             if now < at {
                 next = next.min(at);
                 continue;

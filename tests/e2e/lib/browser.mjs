@@ -228,6 +228,25 @@ export class Viewer {
     await crashed;
   }
 
+  /** What the page's open connections run over: both candidates, and our description. */
+  selectedPairs() {
+    return this.page.evaluate(async () => {
+      const pairs = [];
+      for (const weak of window.__recorder.connections) {
+        const pc = weak.deref();
+        if (pc?.connectionState !== "connected") continue;
+        const report = await pc.getStats();
+        for (const entry of report.values()) {
+          if (entry.type !== "transport" || !entry.selectedCandidatePairId) continue;
+          const { localCandidateId, remoteCandidateId } = report.get(entry.selectedCandidatePairId);
+          const [local, remote] = [report.get(localCandidateId), report.get(remoteCandidateId)];
+          pairs.push({ local, remote, sdp: pc.localDescription.sdp });
+        }
+      }
+      return pairs;
+    });
+  }
+
   /** What a failure's report needs. */
   async report() {
     const head = `--- ${this.name}`;

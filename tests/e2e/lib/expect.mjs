@@ -79,6 +79,20 @@ export async function wholeFilm(shot, media, who) {
   }
 }
 
+/**
+ * The film to its end, without a stall and every byte right.
+ * @param {import("./browser.mjs").Viewer} viewer
+ * @param {import("./media.mjs").Media} media
+ */
+export async function watched(viewer, media) {
+  await viewer.ended();
+  const shot = await viewer.snapshot();
+  noStall(shot, viewer.name);
+  await rightBytes(shot, media, viewer.name);
+  await wholeFilm(shot, media, viewer.name);
+  return shot;
+}
+
 /** Sums of `stats().bytes` over all sessions of these snapshots. @param {Snapshot[]} shots */
 export function totals(shots) {
   const total = { http: 0, viewers: 0, mirrors: 0, edge: 0, uploaded: 0, wasted: 0, prefetched: 0 };
